@@ -1,0 +1,5 @@
+"""podctl: a daemonless pod runtime."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

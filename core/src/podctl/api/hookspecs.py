@@ -1,0 +1,175 @@
+"""Every hook of podctl, grouped by family.
+
+A provider is an object (usually a module-level instance) reached by an entry point; its methods
+carry `@hookimpl` and the names below. *Chooses*: exactly one provider, picked by name, answers.
+*May refuse*: an exception is a refusal. *Observes*: return value and exceptions change nothing.
+A provider may leave out arguments it does not need; it may not rename them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from podctl.model.fetching import (
+        Downloaded,
+        FetchRequest,
+        KeyLocation,
+        Resolution,
+        Resume,
+        Sink,
+    )
+    from podctl.model.image import Image
+    from podctl.model.layout import ArchiveLayout
+    from podctl.model.plan import EnterPlan, FlavorDescription, LaunchPlan, PreparedPod
+    from podctl.model.reference import Reference
+    from podctl.model.trusting import KeyDescription, Verdict, Verifier
+
+hookspec = pluggy.HookspecMarker("podctl")
+
+
+class TransportSpec:
+    """Family *image formats*, group `podctl.transport`: bring bytes. Chosen by a reference's scheme.
+
+    All but `transport_preload` and `transport_open_local` run in a child that has given up root's
+    capabilities and its uid; modules must therefore be imported by `transport_preload`.
+    """
+
+    @hookspec(firstresult=True)
+    def transport_preload(self) -> None:
+        """Import what the work needs. Called once, privileged, before any byte from outside."""
+
+    @hookspec(firstresult=True)
+    def transport_open_local(self, reference: Reference) -> int | None:
+        """Return a read-only descriptor if the image is a local file, else None. Privileged.
+
+        Raises:
+            FetchFailed: the file is missing or not a regular file.
+        """
+
+    @hookspec(firstresult=True)
+    def transport_resolve(self, reference: Reference, request: FetchRequest) -> Resolution:
+        """Find the image and its signature. *Chooses.*
+
+        Raises:
+            FetchFailed: nothing was found; the message lists what was tried.
+        """
+
+    @hookspec(firstresult=True)
+    def transport_download(
+        self, resolution: Resolution, resume: Resume | None, request: FetchRequest, sink: Sink
+    ) -> Downloaded:
+        """Stream the image's bytes into `sink`, resuming where that is provably safe."""
+
+    @hookspec(firstresult=True)
+    def transport_signature(self, resolution: Resolution, request: FetchRequest) -> bytes | None:
+        """Fetch a deferred signature, after the image was downloaded. None where there is none."""
+
+    @hookspec(firstresult=True)
+    def transport_keys(self, prefix: str, request: FetchRequest) -> Sequence[KeyLocation]:
+        """Discover where the public keys for `prefix` are. Called by `trust` and by `fetch`."""
+
+    @hookspec(firstresult=True)
+    def transport_document(self, url: str, limit: int, request: FetchRequest) -> bytes:
+        """Fetch one small document (a public key), at most `limit` bytes."""
+
+
+class FormatSpec:
+    """Family *image formats*, group `podctl.format`: read what was brought. Chosen by name."""
+
+    @hookspec(firstresult=True)
+    def format_layout(self) -> ArchiveLayout:
+        """Say which archive entry is the manifest and which prefix the root filesystem."""
+
+    @hookspec(firstresult=True)
+    def format_image(self, manifest: bytes) -> Image:
+        """Parse the manifest of an archive.
+
+        Raises:
+            ManifestInvalid: it breaks the format's schema.
+        """
+
+
+class TrustSpec:
+    """Family *trust*, group `podctl.trust`: check signatures. Chosen by scheme.
+
+    All but `trust_preload` run in a child that has given up root's capabilities.
+    """
+
+    @hookspec(firstresult=True)
+    def trust_preload(self) -> None:
+        """Import what the work needs. Called once, privileged, before any byte from outside."""
+
+    @hookspec(firstresult=True)
+    def trust_key(self, data: bytes) -> KeyDescription:
+        """Parse one public key file.
+
+        Raises:
+            KeyInvalid: not exactly one public key of this scheme.
+        """
+
+    @hookspec(firstresult=True)
+    def trust_signers(self, signature: bytes) -> Sequence[str]:
+        """Fingerprints or 16-digit key ids a detached signature names, to fail early."""
+
+    @hookspec(firstresult=True)
+    def trust_verifier(self, signature: bytes, keys: Sequence[bytes], now: int) -> Verifier:
+        """Begin to verify `signature` against public keys (file contents). *May refuse.*
+
+        Args:
+            now: seconds since the epoch; the time expiry is judged by.
+        """
+
+
+class Stage1Spec:
+    """Family *stage1 flavors*, group `podctl.stage1`. Chosen by --stage1 or configuration."""
+
+    @hookspec(firstresult=True)
+    def stage1_describe(self) -> FlavorDescription:
+        """Say what the flavor enforces and what it refuses. No I/O."""
+
+    @hookspec(firstresult=True)
+    def stage1_check_host(self) -> Sequence[str]:
+        """Return one line for each thing this host lacks; empty when the flavor can run."""
+
+    @hookspec(firstresult=True)
+    def stage1_prepare(self, pod: PreparedPod) -> None:
+        """Look at the pod once its root filesystems exist, before it counts as prepared. *May
+        refuse* (Refused, naming the option and the remedy)."""
+
+    @hookspec(firstresult=True)
+    def stage1_plan(self, pod: PreparedPod) -> LaunchPlan:
+        """Turn a prepared pod into the plan that core carries out in its own process."""
+
+    @hookspec(firstresult=True)
+    def stage1_enter(self, pod: PreparedPod, app: str, argv: Sequence[str]) -> EnterPlan:
+        """Plan a process inside a running pod, confined no less than the app."""
+
+    @hookspec(firstresult=True)
+    def stage1_stop(self, pod: PreparedPod, force: bool) -> None:
+        """Ask the running pod to end (TERM), or make it end (`force`). Returns at once."""
+
+    @hookspec(firstresult=True)
+    def stage1_gc(self, pod: PreparedPod) -> None:
+        """Release what the dead pod still holds on the host. Idempotent, also after a reboot."""
+
+
+class EventSpec:
+    """Group `podctl.hooks`: site policy and observers. Every installed entry is loaded."""
+
+    @hookspec
+    def image_verified(self, image: Image, verdict: Verdict | None) -> None:
+        """A fetched image passed (or, with `verdict` None, was excused from) signature checks
+        and is about to be committed. *May refuse* (raise Refused)."""
+
+    @hookspec
+    def pod_starting(self, pod: PreparedPod, plan: LaunchPlan) -> None:
+        """The plan is about to be carried out. *May refuse* (raise Refused)."""
+
+    @hookspec
+    def pod_removed(self, uuid: str) -> None:
+        """A pod's directory is gone. *Observes.*"""

@@ -1,0 +1,3 @@
+"""Configuration kinds read from system, local and user directories."""
+
+from __future__ import annotations

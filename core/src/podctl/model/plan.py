@@ -1,0 +1,210 @@
+"""The launch plan: what a flavor wants done to start a pod, as a value.
+
+A plan can be printed (`podctl run --dry-run`), compared and tested without root; core carries it
+out in its own process, in the order of the fields, and ends with `execve`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """An overlay filesystem at `target`: `lowers` from highest to lowest priority."""
+
+    target: str
+    lowers: tuple[str, ...]
+    upper: str
+    work: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A bind mount of a host path onto a path inside the root filesystem.
+
+    `source` is a host path; `target` is resolved inside the app's root and never leaves it,
+    whatever symbolic links the image holds; missing targets are created (a directory, or an empty
+    file when the source is not a directory).
+    """
+
+    source: str
+    target: str
+    recursive: bool = True
+    read_only: bool = False
+    propagation: str = "slave"
+
+
+@dataclass(frozen=True, slots=True)
+class Filesystem:
+    """A new filesystem (proc, tmpfs, devpts...) inside the root; `options` as for mount(8)."""
+
+    fstype: str
+    target: str
+    options: str = ""
+    flags: tuple[str, ...] = ("nosuid", "nodev", "noexec")
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFile:
+    """A file core writes inside the root: `target` is resolved in-root like a bind's.
+
+    `missing_only`: leave an existing file of the image alone.
+    """
+
+    target: str
+    content: str
+    mode: int = 0o644
+    missing_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Symlink:
+    """A symbolic link inside the root, made only where nothing stands."""
+
+    target: str
+    to: str
+
+
+Step = Overlay | Bind | Filesystem | WriteFile | Symlink
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Numeric ids of the process; `groups` are the supplementary ones."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """Everything between a prepared pod and its first process.
+
+    Args:
+        flavor: the flavor that made it.
+        namespaces: kernel names without CLONE_NEW, e.g. `("NS",)`.
+        root: host path that becomes `/` of the process; None keeps the host's.
+        steps: mounts and files, in order.
+        read_only_root: remount `/` read-only after the steps.
+        identity: ids to take on, last before exec.
+        no_new_privileges: set PR_SET_NO_NEW_PRIVS.
+        working_directory: resolved inside the root.
+        environment: complete environment of the process.
+        argv: program and arguments; `argv[0]` without a slash is searched in the app's PATH,
+            inside the root.
+        inherited: what each descriptor beyond 0, 1, 2 that survives exec is (number -> meaning).
+        records: files to write in the pod's directory just before exec (name -> text); the text
+            `{pid}` stands for the process id.
+    """
+
+    flavor: str
+    namespaces: tuple[str, ...]
+    root: str | None
+    steps: tuple[Step, ...]
+    identity: Identity
+    working_directory: str
+    environment: dict[str, str]
+    argv: tuple[str, ...]
+    read_only_root: bool = False
+    no_new_privileges: bool = False
+    inherited: dict[str, str] = field(default_factory=dict)
+    records: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EnterPlan:
+    """A process inside a running pod: join `namespaces` of `pid`, take its root, then exec."""
+
+    pid: int
+    namespaces: tuple[str, ...]
+    identity: Identity
+    no_new_privileges: bool
+    working_directory: str
+    environment: dict[str, str]
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FlavorDescription:
+    """What a flavor does with what a pod may ask.
+
+    Args:
+        name: the flavor's name.
+        max_apps: how many apps a pod may have; None for any number.
+        networks: network names it accepts, e.g. `("host",)`; `("*",)` for any.
+        options: pod and app options it carries out (`hostname`, `private-users`, `ipc`, ...).
+        isolators: appc isolator names it enforces.
+    """
+
+    name: str
+    max_apps: int | None
+    networks: tuple[str, ...]
+    options: frozenset[str]
+    isolators: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RootFilesystem:
+    """Where an app's root comes from: overlay layers (highest first), or a ready directory."""
+
+    lowers: tuple[str, ...]
+    directory: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedApp:
+    """One app of a prepared pod, everything resolved except what lies inside its root.
+
+    Args:
+        name: pod-unique AC name.
+        image_id: `sha512-` and 64 hexadecimal digits.
+        app: the effective app section (podctl.model.manifest.App).
+        rootfs: where its root comes from.
+        upper: host path of the overlay's upper directory (empty without overlay).
+        work: host path of the overlay's work directory.
+        root: host path where its root is mounted or lies.
+        mounts: (host source, in-root target, read_only, recursive), parents before children.
+        read_only_rootfs: appc readOnlyRootFS.
+        environment: environment in force, complete.
+    """
+
+    name: str
+    image_id: str
+    app: object
+    rootfs: RootFilesystem
+    upper: str
+    work: str
+    root: str
+    mounts: tuple[Bind, ...]
+    read_only_rootfs: bool
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPod:
+    """A pod as a flavor sees it.
+
+    Args:
+        uuid: lower-case UUIDv4.
+        directory: host path of the pod's directory.
+        apps: its apps, in manifest order.
+        networks: names asked for by --net, `("default",)` when nothing was said.
+        options: name -> value of pod options that were given (`hostname`, `private-users`,
+            `ipc`, `dns`, ...); a flavor refuses what it does not list in its description.
+        resolv_conf: text for /etc/resolv.conf; None leaves the image's.
+        hosts: text for /etc/hosts; None leaves the image's.
+        insecure: values of --insecure-options.
+        interactive: whether a terminal was asked for.
+    """
+
+    uuid: str
+    directory: str
+    apps: tuple[PreparedApp, ...]
+    networks: tuple[str, ...] = ("default",)
+    options: dict[str, str] = field(default_factory=dict)
+    resolv_conf: str | None = None
+    hosts: str | None = None
+    insecure: frozenset[str] = frozenset()
+    interactive: bool = False

@@ -1,0 +1,3 @@
+"""Finding, loading and calling providers."""
+
+from __future__ import annotations

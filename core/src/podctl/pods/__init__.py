@@ -1,0 +1,3 @@
+"""Pod directories, their states and what moves them."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Which key may sign which name."""
+
+from __future__ import annotations

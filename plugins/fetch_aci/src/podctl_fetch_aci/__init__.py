@@ -1,0 +1,3 @@
+"""Application Container Images: files, URLs and discovery by name."""
+
+from __future__ import annotations

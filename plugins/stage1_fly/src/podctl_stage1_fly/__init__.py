@@ -1,0 +1,3 @@
+"""The fly flavor: one app, chrooted, without isolation."""
+
+from __future__ import annotations

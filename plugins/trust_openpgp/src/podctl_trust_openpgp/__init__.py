@@ -1,0 +1,3 @@
+"""Detached OpenPGP signatures."""
+
+from __future__ import annotations
