@@ -33,7 +33,7 @@ hookspec = pluggy.HookspecMarker("podctl")
 
 
 class TransportSpec:
-    """Family *image formats*, group `podctl.transport`: bring bytes. Chosen by a reference's scheme.
+    """Family *image formats*, group `podctl.transport`: bring bytes. Chosen by scheme.
 
     All but `transport_preload` and `transport_open_local` run in a child that has given up root's
     capabilities and its uid; modules must therefore be imported by `transport_preload`.
