@@ -12,6 +12,8 @@ class PodctlError(Exception):
     """
 
     exit_code = 254
+    #: traceback of the child process it comes from, for --debug
+    debug: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -40,6 +42,10 @@ class ReferenceInvalid(InvalidInput):
 
 class ArchiveInvalid(InvalidInput):
     """A tar stream, or the compression around it, is malformed or breaks a rule or a cap."""
+
+
+class BrokenStream(PodctlError):
+    """A neighbour in a chain of processes ended first; the cause is in its own error."""
 
 
 class KeyInvalid(InvalidInput):
