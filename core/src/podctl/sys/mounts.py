@@ -1,0 +1,66 @@
+"""Mount system calls, each a few lines, on paths or on descriptors."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from podctl.sys import constants as c
+from podctl.sys.calls import libc, oserror, syscall
+
+
+def mount(source: str, target: str, fstype: str | None, flags: int = 0, data: str = "") -> None:
+    """mount(2). Raises OSError naming `target`."""
+    kind = None if fstype is None else fstype.encode()
+    options = os.fsencode(data) if data else None
+    arguments = (os.fsencode(source), os.fsencode(target), kind, ctypes.c_ulong(flags), options)
+    if libc.mount(*arguments) < 0:
+        raise oserror("mount", target)
+
+
+def umount2(target: str, flags: int = 0) -> None:
+    """umount2(2). Raises OSError naming `target`."""
+    if libc.umount2(os.fsencode(target), ctypes.c_int(flags)) < 0:
+        raise oserror("umount2", target)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2). Raises OSError naming `new_root`."""
+    if libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)) < 0:
+        raise oserror("pivot_root", new_root)
+
+
+def open_tree(dir_fd: int, path: str, flags: int) -> int:
+    """open_tree(2); the descriptor is close-on-exec. Raises OSError naming `path`."""
+    flags |= c.OPEN_TREE_CLOEXEC
+    return syscall("open_tree", c.NR_open_tree, dir_fd, os.fsencode(path), flags, path=path)
+
+
+def move_mount(mount_fd: int, target_fd: int) -> None:
+    """Attach the detached mount `mount_fd` on top of what `target_fd` is open on."""
+    flags = c.MOVE_MOUNT_F_EMPTY_PATH | c.MOVE_MOUNT_T_EMPTY_PATH
+    syscall("move_mount", c.NR_move_mount, mount_fd, b"", target_fd, b"", flags)
+
+
+def mount_setattr(
+    fd: int, *, attr_set: int = 0, attr_clr: int = 0, propagation: int = 0, recursive: bool = False
+) -> None:
+    """mount_setattr(2) on the mount `fd` is the root of; `recursive` reaches every submount."""
+    attr = (ctypes.c_uint64 * 4)(attr_set, attr_clr, propagation, 0)
+    flags = c.AT_EMPTY_PATH | (c.AT_RECURSIVE if recursive else 0)
+    size = ctypes.sizeof(attr)
+    syscall("mount_setattr", c.NR_mount_setattr, fd, b"", flags, ctypes.byref(attr), size)
+
+
+def mount_id(fd: int) -> int:
+    """Number of the mount `fd` lies on, as in /proc/self/mountinfo. Needs /proc."""
+    with open(f"/proc/self/fdinfo/{fd}") as info:
+        for line in info:
+            if line.startswith("mnt_id:"):
+                return int(line.split()[1])
+    raise OSError(f"/proc/self/fdinfo/{fd} tells no mnt_id")
+
+
+def make_tree_slave() -> None:
+    """Stop this mount namespace's changes from reaching the one it was copied from."""
+    mount("none", "/", None, c.MS_REC | c.MS_SLAVE)
