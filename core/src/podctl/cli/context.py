@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from podctl.cli.options import OptionalValue
+from podctl.cli.output import say
 from podctl.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -69,8 +70,12 @@ class Globals:
         if self._config is None:
             from podctl.config import load
 
-            self._config = load(self.system_config, self.local_config, self.user_config)
+            self._config = load(self.system_config, self.local_config, self.user_config, self.warn)
         return self._config
+
+    def warn(self, text: str) -> None:
+        """Print one message line of the running command."""
+        say(self.command, text)
 
     @property
     def data_dir(self) -> str:
