@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Downloaded,
         FetchRequest,
         KeyLocation,
+        LocalImage,
         Resolution,
         Resume,
         Sink,
@@ -44,8 +45,11 @@ class TransportSpec:
         """Import what the work needs. Called once, privileged, before any byte from outside."""
 
     @hookspec(firstresult=True)
-    def transport_open_local(self, reference: Reference) -> int | None:
-        """Return a read-only descriptor if the image is a local file, else None. Privileged.
+    def transport_open_local(
+        self, reference: Reference, request: FetchRequest
+    ) -> LocalImage | None:
+        """Open image and signature if the image is a local file, else return None. Privileged:
+        nothing may be parsed.
 
         Raises:
             FetchFailed: the file is missing or not a regular file.

@@ -35,17 +35,41 @@ class CacheState:
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """All a transport may know. `insecure` holds the values of --insecure-options."""
+    """All a transport may know. `insecure` holds the values of --insecure-options.
+
+    `proxies` maps `http`, `https` to the proxy's URL and `no_proxy` to a comma-separated list.
+    `ca_file` replaces the system's certificate authorities; it must be readable by everybody.
+    Without `want_signature` nothing looks for one (it is given by the user, or not asked for).
+    """
 
     credentials: tuple[Credential, ...] = ()
     insecure: frozenset[str] = frozenset()
-    proxies: dict[str, str] = field(default_factory=dict)
+    # A proxy's URL may hold its password.
+    proxies: dict[str, str] = field(default_factory=dict, repr=False)
     ca_file: str | None = None
     user_agent: str = "podctl"
     want_signature: bool = True
     max_bytes: int = 16 << 30
     #: the image record we already hold came with this; a transport may answer not_modified.
     cached: CacheState = field(default_factory=CacheState)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalImage:
+    """An image that is a file here, opened with the caller's privileges.
+
+    Args:
+        fd: read-only descriptor of a regular file; the receiver closes it.
+        path: the path as given, for messages.
+        signature: bytes of the detached signature beside it; None where there is none or none
+            was wanted.
+        signature_path: where the signature is, or was looked for.
+    """
+
+    fd: int
+    path: str
+    signature: bytes | None
+    signature_path: str
 
 
 @dataclass(frozen=True, slots=True)
