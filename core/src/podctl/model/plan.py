@@ -66,7 +66,16 @@ class Symlink:
     to: str
 
 
-Step = Overlay | Bind | Filesystem | WriteFile | Symlink
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory inside the root with this mode, made (with its parents, 0755) where missing;
+    one that exists is left alone."""
+
+    target: str
+    mode: int = 0o755
+
+
+Step = Overlay | Bind | Filesystem | WriteFile | Symlink | Directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +88,26 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """User and group as an app section gives them; core resolves them inside the root.
+
+    A number means that number, a name is looked up in the root's /etc/passwd or /etc/group, an
+    absolute path stands for the owner of that file in the root. `groups` are the supplementary
+    ones. An empty group is the user's own (of /etc/passwd, or the uid's number).
+    """
+
+    user: str
+    group: str
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchPlan:
     """Everything between a prepared pod and its first process.
 
     Args:
         flavor: the flavor that made it.
-        namespaces: kernel names without CLONE_NEW, e.g. `("NS",)`.
+        namespaces: kernel names without CLONE_NEW: NS (always there), UTS, IPC, NET, CGROUP.
         root: host path that becomes `/` of the process; None keeps the host's.
         steps: mounts and files, in order.
         read_only_root: remount `/` read-only after the steps.
@@ -96,14 +119,14 @@ class LaunchPlan:
             inside the root.
         inherited: what each descriptor beyond 0, 1, 2 that survives exec is (number -> meaning).
         records: files to write in the pod's directory just before exec (name -> text); the text
-            `{pid}` stands for the process id.
+            `{pid}` stands for the process id. Core adds `instance` (podctl.sys.procs).
     """
 
     flavor: str
     namespaces: tuple[str, ...]
     root: str | None
     steps: tuple[Step, ...]
-    identity: Identity
+    identity: Identity | Account
     working_directory: str
     environment: dict[str, str]
     argv: tuple[str, ...]
@@ -115,11 +138,21 @@ class LaunchPlan:
 
 @dataclass(frozen=True, slots=True)
 class EnterPlan:
-    """A process inside a running pod: join `namespaces` of `pid`, take its root, then exec."""
+    """A process inside a running pod: join `namespaces` of `pid`, take its root, then exec.
+
+    Core moves it into the control groups of `pid` and gives it no capability in its bounding set
+    that `pid` lacks; `no_new_privileges` can only add to what `pid` already has.
+
+    Args:
+        pid: a process of the pod.
+        start_time: its start in clock ticks after boot (podctl.sys.procs): a process that got the
+            same number later is refused.
+    """
 
     pid: int
+    start_time: int
     namespaces: tuple[str, ...]
-    identity: Identity
+    identity: Identity | Account
     no_new_privileges: bool
     working_directory: str
     environment: dict[str, str]
