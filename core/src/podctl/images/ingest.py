@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from podctl.errors import ArchiveInvalid, BrokenStream, FetchFailed
+from podctl.sys.files import write_all
 
 if TYPE_CHECKING:
     from podctl.model.layout import ArchiveLimits
@@ -124,13 +125,6 @@ class Source:
         if data and self._partial_fd is not None:
             write_all(self._partial_fd, data)
         return data
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write every byte; a short write is continued."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def ingest(source: Source, tar_fd: int, limits: ArchiveLimits, verifier: Verifier | None) -> Any:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from podctl.errors import BrokenStream, PodctlError
-from podctl.images.ingest import OFFSET_BYTES, Ingested, Source, ingest, ingested_from_json, write_all
+from podctl.images.ingest import OFFSET_BYTES, Ingested, Source, ingest, ingested_from_json
 from podctl.images.unpack import unpack
 from podctl.model.fetching import CacheState, Downloaded
 from podctl.sys.child import Child, Privileges, spawn
+from podctl.sys.files import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,127 @@
+"""`podctl trust`: take public keys into the key store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from podctl.cli.context import Globals
+
+if TYPE_CHECKING:
+    from podctl.images.session import FetchSession
+    from podctl.plugins import TrustHandle
+
+
+@click.command(
+    help="""Trust public keys for images whose name starts with a prefix (--prefix), or for all
+    images (--root).
+
+    PUBKEY is a file or an https URL. Without one, the keys that the prefix's own site announces
+    (ac-discovery-pubkeys) are offered."""
+)
+@click.option("--prefix", default="", help="Trust the keys for names below this prefix.")
+@click.option("--root", is_flag=True, help="Trust the keys for every image.")
+@click.option(
+    "--skip-fingerprint-review", is_flag=True, help="Do not ask; the key is known to be right."
+)
+@click.option("--insecure-allow-http", is_flag=True, help="Accept keys from http URLs.")
+@click.argument("locations", metavar="[PUBKEY]...", nargs=-1)
+@click.pass_obj
+def command(
+    options: Globals,
+    prefix: str,
+    root: bool,
+    skip_fingerprint_review: bool,
+    insecure_allow_http: bool,
+    locations: tuple[str, ...],
+) -> None:
+    """Check the scope, then take in each key."""
+    from podctl.plugins import trust_scheme
+
+    scope = _scope(prefix, root, bool(locations))
+    session = options.fetch_session()
+    scheme = trust_scheme("openpgp")
+    scheme.preload()
+    review = not skip_fingerprint_review
+    if not locations and scope is not None:
+        _discover(session, scheme, scope, review, insecure_allow_http)
+    for location in locations:
+        data = _read(session, location, insecure_allow_http)
+        _take(session, scheme, scope, location, data, review)
+
+
+def _scope(prefix: str, root: bool, has_locations: bool) -> str | None:
+    """Return the prefix, or None for every image."""
+    from podctl.errors import UsageError
+    from podctl.model.names import check_identifier
+
+    if bool(prefix) == root:
+        raise UsageError("exactly one of --prefix and --root is required")
+    if root:
+        if not has_locations:
+            raise UsageError("--root needs a PUBKEY: there is no name to discover keys by")
+        return None
+    if "://" in prefix:
+        raise UsageError(f'prefix "{prefix}" must not have a scheme', hint="give the name alone")
+    return check_identifier(prefix)
+
+
+def _read(session: FetchSession, location: str, allow_http: bool) -> bytes:
+    """Read a key file, or download it."""
+    from podctl.errors import NotFound
+
+    if "://" in location:
+        from podctl.images.wire import key_document
+        from podctl.plugins import transport
+        from podctl.trust.discovery import check_scheme
+
+        check_scheme(location, allow_http=allow_http)
+        carrier = transport(location.partition("://")[0])
+        carrier.preload()
+        return key_document(carrier, location, session.request())
+    from podctl.sys.files import read_small
+    from podctl.trust.keystore import MAX_KEY_BYTES
+
+    try:
+        return read_small(location, MAX_KEY_BYTES)
+    except (OSError, ValueError) as error:
+        raise NotFound(f'key file "{location}" cannot be read: {error}') from error
+
+
+def _discover(
+    session: FetchSession, scheme: TrustHandle, prefix: str, review: bool, allow_http: bool
+) -> None:
+    from podctl.images.keys import announced
+    from podctl.trust.discovery import take_announced
+
+    locations, fetch = announced(session, prefix, allow_http=allow_http)
+    take_announced(
+        prefix,
+        locations,
+        fetch=fetch,
+        take=lambda where, url, data, ask: _take(session, scheme, where, url, data, ask),
+        review=review,
+        allow_http=allow_http,
+    )
+
+
+def _take(
+    session: FetchSession,
+    scheme: TrustHandle,
+    prefix: str | None,
+    location: str,
+    data: bytes,
+    review: bool,
+) -> bool:
+    from podctl.trust.review import take_key
+
+    return take_key(
+        session.keystore,
+        scheme.key,
+        data,
+        prefix=prefix,
+        location=location,
+        review=review,
+        say=session.say,
+    )
