@@ -1,3 +1,99 @@
-"""Finding, loading and calling providers."""
+"""Finding, loading and calling providers: the only importer of stevedore and pluggy.
+
+Each function finds one provider by name, imports that one alone and returns a typed handle. All
+raise PluginMissing (with the distribution to install), PluginConflict or PluginBroken.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from podctl.plugins.families import FORMAT, STAGE1, TRANSPORT, TRUST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from podctl.plugins.discovery import Installed
+    from podctl.plugins.events import Events
+    from podctl.plugins.families import Family
+    from podctl.plugins.handles import (
+        FlavorHandle,
+        FormatHandle,
+        Handle,
+        TransportHandle,
+        TrustHandle,
+        VerifierHandle,
+    )
+
+    H = TypeVar("H", bound=Handle)
+
+__all__ = [
+    "Events",
+    "FlavorHandle",
+    "FormatHandle",
+    "Installed",
+    "TransportHandle",
+    "TrustHandle",
+    "VerifierHandle",
+    "events",
+    "flavor",
+    "image_format",
+    "snapshot",
+    "transport",
+    "trust_scheme",
+]
+
+_snapshot: Installed | None = None
+
+
+def snapshot() -> Installed:
+    """The installed providers, looked up once in a process."""
+    global _snapshot
+    if _snapshot is None:
+        from podctl.plugins.discovery import installed
+
+        _snapshot = installed()
+    return _snapshot
+
+
+def transport(scheme: str) -> TransportHandle:
+    """The transport for a reference's scheme."""
+    from podctl.plugins.handles import TransportHandle
+
+    return _load(TRANSPORT, scheme, TransportHandle)
+
+
+def image_format(name: str) -> FormatHandle:
+    """The reader of an image format."""
+    from podctl.plugins.handles import FormatHandle
+
+    return _load(FORMAT, name, FormatHandle)
+
+
+def trust_scheme(name: str) -> TrustHandle:
+    """The verifier of a signature scheme."""
+    from podctl.plugins.handles import TrustHandle
+
+    return _load(TRUST, name, TrustHandle)
+
+
+def flavor(name: str) -> FlavorHandle:
+    """The stage1 flavor."""
+    from podctl.plugins.handles import FlavorHandle
+
+    return _load(STAGE1, name, FlavorHandle)
+
+
+def events(warn: Callable[[str], None] = lambda text: None) -> Events:
+    """The caller of every installed hook of `podctl.hooks`; imports them when called."""
+    from podctl.plugins.events import Events
+
+    return Events(snapshot(), warn)
+
+
+def _load(family: Family, name: str, kind: type[H]) -> H:
+    from podctl.plugins.loading import load
+
+    found = snapshot()
+    provider = found.find(family, name)
+    return kind(provider, load(provider, indexed=found.indexed))
