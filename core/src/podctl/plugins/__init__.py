@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from podctl.plugins.events import Events
 from podctl.plugins.families import FORMAT, STAGE1, TRANSPORT, TRUST
+from podctl.plugins.handles import (
+    FlavorHandle,
+    FormatHandle,
+    TransportHandle,
+    TrustHandle,
+    VerifierHandle,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from podctl.plugins.discovery import Installed
-    from podctl.plugins.events import Events
     from podctl.plugins.families import Family
-    from podctl.plugins.handles import (
-        FlavorHandle,
-        FormatHandle,
-        Handle,
-        TransportHandle,
-        TrustHandle,
-        VerifierHandle,
-    )
+    from podctl.plugins.handles import Handle
 
     H = TypeVar("H", bound=Handle)
 
@@ -31,7 +31,6 @@ __all__ = [
     "Events",
     "FlavorHandle",
     "FormatHandle",
-    "Installed",
     "TransportHandle",
     "TrustHandle",
     "VerifierHandle",
@@ -58,36 +57,26 @@ def snapshot() -> Installed:
 
 def transport(scheme: str) -> TransportHandle:
     """The transport for a reference's scheme."""
-    from podctl.plugins.handles import TransportHandle
-
     return _load(TRANSPORT, scheme, TransportHandle)
 
 
 def image_format(name: str) -> FormatHandle:
     """The reader of an image format."""
-    from podctl.plugins.handles import FormatHandle
-
     return _load(FORMAT, name, FormatHandle)
 
 
 def trust_scheme(name: str) -> TrustHandle:
     """The verifier of a signature scheme."""
-    from podctl.plugins.handles import TrustHandle
-
     return _load(TRUST, name, TrustHandle)
 
 
 def flavor(name: str) -> FlavorHandle:
     """The stage1 flavor."""
-    from podctl.plugins.handles import FlavorHandle
-
     return _load(STAGE1, name, FlavorHandle)
 
 
 def events(warn: Callable[[str], None] = lambda text: None) -> Events:
     """The caller of every installed hook of `podctl.hooks`; imports them when called."""
-    from podctl.plugins.events import Events
-
     return Events(snapshot(), warn)
 
 
