@@ -19,17 +19,19 @@ def isolate() -> None:
 
 
 def open_standard_descriptors() -> None:
-    """Point closed descriptors 0, 1 and 2 to /dev/null.
+    """Occupy closed descriptors 0, 1 and 2 with /dev/null.
 
-    Otherwise the next file opened would become somebody's standard output.
+    Otherwise the next file opened would become somebody's standard output. Writing to a stdout
+    that was closed fails as it should: the descriptor is open for reading only.
     """
-    for descriptor in (0, 1, 2):
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
-            os.fstat(descriptor)
+            os.fstat(number)
         except OSError:
             # The kernel hands out the lowest free number, which is this one.
-            os.open("/dev/null", os.O_RDWR)
-            os.set_inheritable(descriptor, True)
+            os.open("/dev/null", os.O_RDWR if number == 2 else os.O_RDONLY)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 (lives on)
 
 
 def start(arguments: list[str]) -> int:
@@ -57,9 +59,10 @@ def main() -> None:
     try:
         # Buffered results may still meet a full disk or a reader that has gone.
         for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
+            stream.flush()
     except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = "standard output"
         # After a failure that was reported, a second complaint about the same output is noise.
         if code == 0:
             from podctl.cli.report import report

@@ -42,15 +42,15 @@ def escape(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def is_terminal(stream: TextIO | None) -> bool:
-    """Whether `stream` is a terminal; closed and missing streams are not."""
+def is_terminal(stream: TextIO) -> bool:
+    """Whether `stream` is a terminal; a closed one is not."""
     try:
-        return stream is not None and stream.isatty()
+        return stream.isatty()
     except ValueError:
         return False
 
 
-def colours(stream: TextIO | None) -> bool:
+def colours(stream: TextIO) -> bool:
     """Whether colour is welcome: a capable terminal, and no NO_COLOR (https://no-color.org)."""
     wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return wanted and is_terminal(stream)
@@ -63,10 +63,6 @@ def out(text: str, *, end: str = "\n") -> None:
         OSError: stdout is closed, full, or nobody reads it any more.
     """
     stream = sys.stdout
-    if stream is None:
-        import errno
-
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard output")
     if is_terminal(stream):
         text = "\n".join(map(escape, text.split("\n")))
     text += end
@@ -83,8 +79,6 @@ def say(command: str, text: str, *, error: bool = False) -> None:
     A message that cannot be written is lost: it must not change what the command does.
     """
     stream = sys.stderr
-    if stream is None:
-        return
     head = f"{escape(command)}:"
     if error and colours(stream):
         head = f"{_RED}{head}{_RESET}"
@@ -120,5 +114,4 @@ def emit_json(value: object, pretty: bool = False) -> None:
 
 def show_text(text: str) -> None:
     """Write text of our own (help) to stderr as it stands."""
-    if sys.stderr is not None:
-        sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{text}\n")
