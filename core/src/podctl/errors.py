@@ -84,6 +84,18 @@ class HostLacks(PodctlError):
     """The kernel, a program or a privilege that is needed is missing on this host."""
 
 
+class AppNotFound(PodctlError):
+    """The program an app names is not in its image; exit code as a shell's."""
+
+    exit_code = 127
+
+
+class AppNotExecutable(PodctlError):
+    """What the app names is there, but no program this host can execute; as a shell's."""
+
+    exit_code = 126
+
+
 class PluginError(PodctlError):
     """A plugin cannot serve: see the subclasses."""
 

@@ -16,6 +16,7 @@ from podctl.errors import PodctlError
 from podctl.sys import caps
 from podctl.sys import constants as c
 from podctl.sys.calls import close_range, no_new_privileges, prctl
+from podctl.sys.imports import forbid_imports
 from podctl.sys.mounts import make_tree_slave
 from podctl.sys.namespaces import unshare
 from podctl.sys.results import LIMIT, Failure, decode, describe_error, encode, rebuild_error
@@ -262,12 +263,7 @@ def _keep_extract(directory: int | None) -> None:
 
 
 def _confine(directory: int) -> None:
-    """chroot, and stop importing: module paths now lead into the tree (CVE-2019-14271 is this
-    mistake with a C library)."""
-    built_in = [f for f in sys.meta_path if getattr(f, "__module__", "") == "_frozen_importlib"]
-    sys.meta_path[:] = built_in
-    sys.path.clear()
-    sys.path_hooks.clear()
+    forbid_imports()
     os.fchdir(directory)
     os.chroot(".")
     os.close(directory)

@@ -9,10 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from podctl.sys import constants as c
 from podctl.sys.calls import openat2
 from podctl.sys.files import read_descriptor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _IN_ROOT = c.RESOLVE_IN_ROOT | c.RESOLVE_NO_MAGICLINKS
 #: as in the kernel (MAXSYMLINKS)
@@ -58,10 +62,17 @@ def read_file_in_root(root_fd: int, path: str | bytes, limit: int) -> bytes:
         os.close(fd)
 
 
-def make_directories(root_fd: int, path: str | bytes, mode: int = 0o755) -> int:
+def make_directories(
+    root_fd: int,
+    path: str | bytes,
+    mode: int = 0o755,
+    *,
+    before: Callable[[int], None] | None = None,
+) -> int:
     """mkdir -p inside `root_fd`; returns an O_PATH descriptor of the last directory.
 
     Links on the way are followed inside the root, and where one dangles its target is made.
+    `before` is called with the directory something is about to be made in; it may raise.
 
     Raises:
         OSError: ENOTDIR where something else stands; as mkdir(2).
@@ -69,16 +80,23 @@ def make_directories(root_fd: int, path: str | bytes, mode: int = 0o755) -> int:
     try:
         return open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY)
     except FileNotFoundError:
-        return open_clean(root_fd, _walk(root_fd, os.fsdecode(path), mode), os.O_DIRECTORY)
+        done = _walk(root_fd, os.fsdecode(path), mode, None, before)
+        return open_clean(root_fd, done, os.O_DIRECTORY)
 
 
-def make_file(root_fd: int, path: str | bytes, mode: int = 0o644) -> int:
+def make_file(
+    root_fd: int,
+    path: str | bytes,
+    mode: int = 0o644,
+    *,
+    before: Callable[[int], None] | None = None,
+) -> int:
     """O_PATH descriptor of whatever `path` leads to inside `root_fd`; an empty file is made,
     with its parent directories, where nothing stands. Raises OSError as `make_directories`."""
     try:
         return open_in_root(root_fd, path, os.O_PATH)
     except FileNotFoundError:
-        return open_clean(root_fd, _walk(root_fd, os.fsdecode(path), 0o755, mode), 0)
+        return open_clean(root_fd, _walk(root_fd, os.fsdecode(path), 0o755, mode, before), 0)
 
 
 def open_clean(root_fd: int, components: list[str], flags: int) -> int:
@@ -87,7 +105,13 @@ def open_clean(root_fd: int, components: list[str], flags: int) -> int:
     return open_in_root(root_fd, path, os.O_PATH | flags, resolve=c.RESOLVE_NO_SYMLINKS)
 
 
-def _walk(root_fd: int, path: str, mode: int, file_mode: int | None = None) -> list[str]:
+def _walk(
+    root_fd: int,
+    path: str,
+    mode: int,
+    file_mode: int | None,
+    before: Callable[[int], None] | None,
+) -> list[str]:
     """Resolve `path` making what is missing; returns components free of links.
 
     Every step opens the components found so far anew and without links, so a name that is
@@ -103,7 +127,7 @@ def _walk(root_fd: int, path: str, mode: int, file_mode: int | None = None) -> l
             continue
         parent = open_clean(root_fd, done, os.O_DIRECTORY)
         try:
-            target = _enter(parent, name, mode, None if todo else file_mode)
+            target = _enter(parent, name, mode, None if todo else file_mode, before)
         finally:
             os.close(parent)
         if target is None:
@@ -118,8 +142,29 @@ def _walk(root_fd: int, path: str, mode: int, file_mode: int | None = None) -> l
     return done
 
 
-def _enter(parent: int, name: str, mode: int, file_mode: int | None) -> str | None:
+def _enter(
+    parent: int,
+    name: str,
+    mode: int,
+    file_mode: int | None,
+    before: Callable[[int], None] | None,
+) -> str | None:
     """Make `name` unless something stands there; returns its target when that is a link."""
+    try:
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        if before is not None:
+            before(parent)
+        return _make(parent, name, mode, file_mode)
+    if stat.S_ISLNK(found):
+        return os.readlink(name, dir_fd=parent)
+    if file_mode is None and not stat.S_ISDIR(found):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+    return None
+
+
+def _make(parent: int, name: str, mode: int, file_mode: int | None) -> None:
+    """Make a directory or an empty file; somebody else's, made meanwhile, will do."""
     try:
         if file_mode is None:
             os.mkdir(name, mode, dir_fd=parent)
@@ -127,9 +172,4 @@ def _enter(parent: int, name: str, mode: int, file_mode: int | None) -> str | No
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             os.close(os.open(name, flags, file_mode, dir_fd=parent))
     except FileExistsError:
-        found = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
-        if stat.S_ISLNK(found):
-            return os.readlink(name, dir_fd=parent)
-        if file_mode is None and not stat.S_ISDIR(found):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name) from None
-    return None
+        return

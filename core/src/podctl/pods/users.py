@@ -1,0 +1,111 @@
+"""Who the app runs as: names of an app section resolved in the app's own root filesystem.
+
+Files of an image are read through the in-root walk, capped, regular files only (CVE-2024-9676);
+a number is a number even where a user has digits for a name (CVE-2016-3697).
+"""
+
+from __future__ import annotations
+
+import os
+
+from podctl.errors import InvalidInput, NotFound
+from podctl.model.plan import Account, Identity
+from podctl.sys.inroot import open_in_root, read_file_in_root
+
+#: bytes of /etc/passwd or /etc/group
+_MAX_FILE = 1 << 20
+#: (uid_t) -1 means "no change" to setresuid(2)
+_MAX_ID = 0xFFFFFFFE
+
+
+def resolve(root_fd: int, account: Account) -> Identity:
+    """Turn names into numbers inside `root_fd`.
+
+    Raises:
+        NotFound: a user, a group or a file is not in the image.
+        InvalidInput: a number is out of range, or the image's file is unusable.
+    """
+    uid, own_gid = _user(root_fd, account.user)
+    gid = own_gid if account.group == "" else _group(root_fd, account.group)
+    groups = tuple(_in_range("supplementary group", number) for number in account.groups)
+    return Identity(uid, gid, groups)
+
+
+def _user(root_fd: int, user: str) -> tuple[int, int]:
+    """Return (uid, gid for an empty group)."""
+    if _is_number(user):
+        uid = _in_range("user", int(user))
+        return uid, uid
+    if user.startswith("/"):
+        owner = _owner(root_fd, user)
+        return owner.st_uid, owner.st_gid
+    fields = _entry(root_fd, "/etc/passwd", user)
+    if fields is None:
+        if user == "root":
+            return 0, 0
+        raise NotFound(
+            f'user "{user}" is not in the image\'s /etc/passwd', hint="give a number with --user"
+        )
+    return _field(fields, 2, "/etc/passwd"), _field(fields, 3, "/etc/passwd")
+
+
+def _group(root_fd: int, group: str) -> int:
+    if _is_number(group):
+        return _in_range("group", int(group))
+    if group.startswith("/"):
+        return _owner(root_fd, group).st_gid
+    fields = _entry(root_fd, "/etc/group", group)
+    if fields is None:
+        if group == "root":
+            return 0
+        raise NotFound(
+            f'group "{group}" is not in the image\'s /etc/group', hint="give a number with --group"
+        )
+    return _field(fields, 2, "/etc/group")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _in_range(what: str, number: int) -> int:
+    if not 0 <= number <= _MAX_ID:
+        raise InvalidInput(f"{what} {number} is not between 0 and {_MAX_ID}")
+    return number
+
+
+def _owner(root_fd: int, path: str) -> os.stat_result:
+    """The file itself, not what it may point to; links on the way are followed in-root."""
+    try:
+        fd = open_in_root(root_fd, path, os.O_PATH | os.O_NOFOLLOW)
+    except OSError as error:
+        raise NotFound(f"{path}, whose owner the app runs as: {error.strerror}") from None
+    try:
+        return os.fstat(fd)
+    finally:
+        os.close(fd)
+
+
+def _entry(root_fd: int, path: str, name: str) -> list[bytes] | None:
+    """The first line of the database for `name`, split; None when there is none."""
+    try:
+        data = read_file_in_root(root_fd, path, _MAX_FILE)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InvalidInput(f"the image's {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise InvalidInput(f"the image's {error}") from None
+    wanted = name.encode(errors="surrogateescape")
+    for line in data.split(b"\n"):
+        fields = line.split(b":")
+        if fields[0] == wanted and len(fields) >= 4:
+            return fields
+    return None
+
+
+def _field(fields: list[bytes], index: int, path: str) -> int:
+    text = fields[index].decode("ascii", "replace")
+    if not _is_number(text) or int(text) > _MAX_ID:
+        raise InvalidInput(f"the image's {path} gives {text!r} as the number of an entry")
+    return int(text)
