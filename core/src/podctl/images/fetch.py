@@ -1,0 +1,229 @@
+"""From what a user typed to an image that may be used: look up, or fetch, verify and commit."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from podctl.errors import NotFound, Refused, TrustRefused, UsageError
+from podctl.model.reference import parse, parse_name
+
+if TYPE_CHECKING:
+    from podctl.images.session import FetchSession
+    from podctl.model.image import Image
+    from podctl.model.manifest import Dependency
+    from podctl.model.reference import Reference
+    from podctl.store import ImageRecord, Verification
+
+#: Levels of dependencies of dependencies; a loop is found long before.
+MAX_DEPTH = 64
+POLICIES = ("never", "new", "update")
+
+
+def ensure_image(
+    session: FetchSession, text: str, *, policy: str = "new", signature_file: str | None = None
+) -> ImageRecord:
+    """Return the stored image a reference means, fetching it and its dependencies if allowed.
+
+    Args:
+        text: any form of reference.
+        policy: `never` (store only), `new` (store first), `update` (always ask the source).
+        signature_file: detached signature to use instead of the one beside the image.
+
+    Raises:
+        NotFound: it is not in the store and may not be fetched.
+        FetchFailed, ArchiveInvalid, ManifestInvalid: the source, or what it sent, is no good.
+        TrustRefused: no trusted signature stands for it.
+    """
+    if policy not in POLICIES:
+        raise UsageError(f'unknown pull policy "{policy}"', hint=f"one of {', '.join(POLICIES)}")
+    reference = parse(text)
+    if signature_file is not None and reference.kind not in ("file", "url"):
+        raise UsageError("--signature goes with an image file or URL only")
+    record = _stored(session, reference, policy)
+    if record is None:
+        record = _fetch(session, reference, signature_file)
+    else:
+        use_image(session, record)
+    _ensure_dependencies(session, record, policy)
+    session.store.touch(record.key)
+    return record
+
+
+def use_image(session: FetchSession, record: ImageRecord) -> None:
+    """Make sure that a stored image may be used now.
+
+    Root believes its own notes alone: an image it has not verified itself, or whose key has
+    changed since, is checked again from its bytes. For everybody else there is nothing to decide:
+    using an image takes root.
+
+    Raises:
+        TrustRefused: it may not.
+        StoreCorrupt: its stored bytes are not the image.
+    """
+    if not session.store.privileged:
+        return
+    from podctl.images.admit import readmit
+
+    verification = session.store.verification(record.key)
+    unpacked = all(session.store.layer(layer) is not None for layer in record.layers)
+    if verification is None or not unpacked or not _agrees(record, verification):
+        readmit(session, record)
+    elif session.verifies:
+        if verification.insecure:
+            readmit(session, record)
+        else:
+            _check_standing(session, record, verification)
+
+
+def _agrees(record: ImageRecord, verification: Verification) -> bool:
+    """The group can write the record, and with it what name stands for which bytes."""
+    return record.name == verification.name and dict(record.labels) == dict(verification.labels)
+
+
+def _check_standing(
+    session: FetchSession, record: ImageRecord, verification: Verification
+) -> None:
+    """Let an earlier verification count, unless its key has gone, changed or expired."""
+    import hashlib
+
+    from podctl.trust.policy import HINT
+
+    key = session.keystore.find(record.name, verification.fingerprint)
+    if key is None:
+        raise TrustRefused(
+            f'image "{record.name}" was signed by key {verification.fingerprint}, '
+            "which is not trusted for it any more",
+            hint=HINT,
+        )
+    expired = verification.expires is not None and verification.expires <= time.time()
+    if expired or hashlib.sha256(key.data).hexdigest() != verification.key_digest:
+        from podctl.images.admit import readmit
+
+        readmit(session, record)
+
+
+def _stored(session: FetchSession, reference: Reference, policy: str) -> ImageRecord | None:
+    """Answer from the store where form and policy allow; None: fetch."""
+    store = session.store
+    if reference.kind == "hash":
+        record = store.image(store.resolve_key(reference.path_or_url))
+        session.say(f"using image from the store with hash {reference.path_or_url}")
+        return record
+    if reference.kind == "file":
+        return None
+    record = None
+    if policy != "update":
+        record = _look_up(session, reference)
+    if record is None and policy == "never":
+        raise NotFound(
+            f'image "{reference.text}" is not in the store', hint="allow it to be fetched"
+        )
+    return record
+
+
+def _look_up(session: FetchSession, reference: Reference) -> ImageRecord | None:
+    if reference.kind == "name":
+        assert reference.name is not None
+        record = session.store.find(reference.name, reference.search_labels())
+        what = f"name {reference.text}"
+    else:
+        remote = session.store.remote(reference.path_or_url)
+        record = None if remote is None else session.store.lookup(remote.key)
+        what = f"url {reference.text}"
+    if record is not None:
+        session.say(f"using image from local store for image {what}")
+    return record
+
+
+def _fetch(
+    session: FetchSession, reference: Reference, signature_file: str | None
+) -> ImageRecord:
+    from podctl.images.local import fetch_local
+    from podctl.images.remote import fetch_remote
+    from podctl.plugins import transport
+
+    assert reference.scheme is not None
+    carrier = transport(reference.scheme)
+    carrier.preload()
+    signature = None if signature_file is None else read_signature(signature_file)
+    want = session.verifies and signature is None
+    request = session.request(want_signature=want)
+    local = carrier.open_local(reference, request)
+    if local is not None:
+        return fetch_local(session, local, signature)
+    return fetch_remote(session, carrier, reference, request, signature)
+
+
+def read_signature(path: str) -> bytes:
+    """Read a detached signature the user names.
+
+    Raises:
+        NotFound: it cannot be read, or is too large for a signature.
+    """
+    from podctl.sys.files import read_small
+    from podctl.trust.checking import MAX_SIGNATURE_BYTES
+
+    try:
+        return read_small(path, MAX_SIGNATURE_BYTES)
+    except (OSError, ValueError) as error:
+        raise NotFound(f'signature file "{path}" cannot be read: {error}') from error
+
+
+def _ensure_dependencies(session: FetchSession, record: ImageRecord, policy: str) -> None:
+    """Fetch what an image depends on, depth first; an image is visited once.
+
+    Raises:
+        Refused: the chain is too deep, or an image fetched is not the one a dependency pins.
+    """
+    seen = {record.key}
+    waiting = [(dependency, 1) for dependency in _dependencies(session, record)]
+    while waiting:
+        dependency, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise Refused(f'image "{record.name}" has more than {MAX_DEPTH} levels of dependencies')
+        found = _ensure_dependency(session, dependency, policy)
+        if found.key not in seen:
+            seen.add(found.key)
+            waiting += [(below, depth + 1) for below in _dependencies(session, found)]
+
+
+def _ensure_dependency(
+    session: FetchSession, dependency: Dependency, policy: str
+) -> ImageRecord:
+    """Find or fetch one dependency: by its image ID where it pins one, else by name."""
+    # A dependency stored already is never asked for again: its content may be pinned by digest.
+    store = session.store
+    if dependency.image_id is not None:
+        pinned = store.lookup(store.key_of(dependency.image_id))
+        if pinned is not None:
+            use_image(session, pinned)
+            return pinned
+    reference = _as_reference(dependency)
+    found = _stored(session, reference, "never" if policy == "never" else "new")
+    if found is not None:
+        use_image(session, found)
+    else:
+        found = _fetch(session, reference, None)
+    if dependency.image_id is not None and found.key != store.key_of(dependency.image_id):
+        raise Refused(
+            f'dependency "{dependency.image_name}" is pinned to {dependency.image_id}, '
+            f"found {found.key}"
+        )
+    return found
+
+
+def _as_reference(dependency: Dependency) -> Reference:
+    labels = dict(dependency.labels)
+    version = labels.pop("version", None)
+    pairs = "".join(f",{name}={value}" for name, value in labels.items())
+    text = dependency.image_name + (f":{version}" if version is not None else "") + pairs
+    return parse_name(text)
+
+
+def _dependencies(session: FetchSession, record: ImageRecord) -> tuple[Dependency, ...]:
+    from podctl.plugins import image_format
+
+    manifest = session.store.manifest(record.key)
+    image: Image = image_format(record.format).image(manifest)
+    return image.dependencies
