@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from podctl.cli.context import Globals
-
 if TYPE_CHECKING:
+    from podctl.cli.context import Globals
     from podctl.images.session import FetchSession
     from podctl.plugins import TrustHandle
 
@@ -37,10 +36,11 @@ def command(
     locations: tuple[str, ...],
 ) -> None:
     """Check the scope, then take in each key."""
+    from podctl.cli.session import open_session
     from podctl.plugins import trust_scheme
 
     scope = _scope(prefix, root, bool(locations))
-    session = options.fetch_session()
+    session = open_session(options)
     scheme = trust_scheme("openpgp")
     scheme.preload()
     review = not skip_fingerprint_review

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from podctl.model.image import Image
     from podctl.model.trusting import Verifier
     from podctl.plugins import FormatHandle, TrustHandle
-    from podctl.store import ImageRecord, Verification
+    from podctl.store import ImageRecord, Staging, Verification
     from podctl.trust.keystore import TrustedKey
 
 #: Which signature scheme stands for which image format.

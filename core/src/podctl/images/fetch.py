@@ -81,9 +81,7 @@ def _agrees(record: ImageRecord, verification: Verification) -> bool:
     return record.name == verification.name and dict(record.labels) == dict(verification.labels)
 
 
-def _check_standing(
-    session: FetchSession, record: ImageRecord, verification: Verification
-) -> None:
+def _check_standing(session: FetchSession, record: ImageRecord, verification: Verification) -> None:
     """Let an earlier verification count, unless its key has gone, changed or expired."""
     import hashlib
 
@@ -136,9 +134,7 @@ def _look_up(session: FetchSession, reference: Reference) -> ImageRecord | None:
     return record
 
 
-def _fetch(
-    session: FetchSession, reference: Reference, signature_file: str | None
-) -> ImageRecord:
+def _fetch(session: FetchSession, reference: Reference, signature_file: str | None) -> ImageRecord:
     from podctl.images.local import fetch_local
     from podctl.images.remote import fetch_remote
     from podctl.plugins import transport
@@ -188,9 +184,7 @@ def _ensure_dependencies(session: FetchSession, record: ImageRecord, policy: str
             waiting += [(below, depth + 1) for below in _dependencies(session, found)]
 
 
-def _ensure_dependency(
-    session: FetchSession, dependency: Dependency, policy: str
-) -> ImageRecord:
+def _ensure_dependency(session: FetchSession, dependency: Dependency, policy: str) -> ImageRecord:
     """Find or fetch one dependency: by its image ID where it pins one, else by name."""
     # A dependency stored already is never asked for again: its content may be pinned by digest.
     store = session.store

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 FORMAT = "aci"
 
 
-def fetch_local(
-    session: FetchSession, local: LocalImage, signature: bytes | None
-) -> ImageRecord:
+def fetch_local(session: FetchSession, local: LocalImage, signature: bytes | None) -> ImageRecord:
     """Take a local image file into the store.
 
     Args:

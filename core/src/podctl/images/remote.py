@@ -183,9 +183,7 @@ class _Remote:
         name = self.reference.name if self.reference.kind == "name" else None
         return signature_check(self.session, self.scheme, self.signature, name)
 
-    def _download(
-        self, partial: Partial, verifier: Callable[[], Verifier] | None
-    ) -> ImageRecord:
+    def _download(self, partial: Partial, verifier: Callable[[], Verifier] | None) -> ImageRecord:
         from podctl.plugins import image_format
 
         form = image_format(self.resolution.format)
@@ -240,9 +238,7 @@ class _Remote:
                 f"download has {ingested.blob_size} bytes, {done.size} were announced"
             )
 
-    def _verify_deferred(
-        self, partial: Partial, transfer: Transfer
-    ) -> tuple[Ingested, Unpacked]:
+    def _verify_deferred(self, partial: Partial, transfer: Transfer) -> tuple[Ingested, Unpacked]:
         """Ask for the signature that was promised, then check the bytes that are here now."""
         from podctl.images.transfer import transfer_local
 
@@ -250,7 +246,7 @@ class _Remote:
         self.signature = deferred_signature(self.carrier, self.resolution, self.request)
         if self.signature is None:
             raise TrustRefused(
-                f'error opening signature file: no signature at '
+                f"error opening signature file: no signature at "
                 f'"{self.resolution.signature_location}"',
                 hint=HINT,
             )
@@ -260,5 +256,3 @@ class _Remote:
         check = replace(transfer, staging=None, verifier=verifier)
         partial.rewind()
         return transfer_local(partial.fd, check, None)
-
-

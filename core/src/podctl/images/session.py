@@ -30,22 +30,24 @@ class FetchSession:
     Args:
         store: where images are kept.
         keystore: trusted keys.
-        credentials: entries of the `auth` configuration.
+        load_credentials: reads the `auth` configuration, once something is really fetched.
         insecure: values of --insecure-options.
         trust_keys_from_https: accept keys that discovery announces by https without review.
         proxies: scheme -> proxy URL, `no_proxy` -> list, as from the environment.
         say: prints one line of what is going on (standard error).
         progress: told how far a download is; None when nobody watches.
+        max_bytes: cap on one image as downloaded.
     """
 
     store: Store
     keystore: KeyStore
-    credentials: tuple[Credential, ...] = ()
+    load_credentials: Callable[[], tuple[Credential, ...]] = tuple
     insecure: frozenset[str] = frozenset()
     trust_keys_from_https: bool = False
     proxies: Mapping[str, str] = field(default_factory=dict)
     say: Callable[[str], None] = lambda _line: None
     progress: Progress | None = None
+    max_bytes: int = 16 << 30
 
     @property
     def verifies(self) -> bool:
@@ -57,10 +59,11 @@ class FetchSession:
         from podctl import __version__
 
         return FetchRequest(
-            credentials=self.credentials,
+            credentials=self.load_credentials(),
             insecure=self.insecure,
             proxies=dict(self.proxies),
             user_agent=f"podctl/{__version__}",
+            max_bytes=self.max_bytes,
             want_signature=self.verifies if want_signature is None else want_signature,
         )
 

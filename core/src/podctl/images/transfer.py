@@ -9,12 +9,13 @@ image is parsed in the process that holds root's privileges.
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from podctl.errors import BrokenStream, PodctlError
+from podctl.errors import BrokenStream, FetchFailed, PodctlError
 from podctl.images.ingest import OFFSET_BYTES, Ingested, Source, ingest, ingested_from_json
 from podctl.images.unpack import unpack
 from podctl.model.fetching import CacheState, Downloaded
@@ -32,10 +33,13 @@ if TYPE_CHECKING:
     Download = Callable[[Sink], Downloaded]
     #: Told bytes done and the total, if known, as a download proceeds.
     Progress = Callable[[int, int | None], None]
+    #: Told the validators of a body that begins.
+    SaveState = Callable[[CacheState], None]
 
-#: One progress report: bytes done and total (all ones: unknown), 8 bytes each.
-_REPORT = 16
-_UNKNOWN = (1 << 64) - 1
+#: Longest validator (ETag, Last-Modified) worth keeping, in characters.
+_MAX_VALIDATOR = 1024
+#: A report line is shorter than this; a download child that writes more is out of order.
+_MAX_REPORT = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +74,22 @@ class Transfer:
 class PipeSink:
     """A transport's sink: the offset frame, then bytes, into a pipe; reports beside it."""
 
-    def __init__(self, fd: int, report_fd: int | None) -> None:
+    def __init__(self, fd: int, report_fd: int) -> None:
         self._fd = fd
         self._report_fd = report_fd
         self._done = 0
         self._total: int | None = None
         self._begun = False
 
-    def begin(self, offset: int, total: int | None, state: CacheState) -> None:  # noqa: ARG002
+    def begin(self, offset: int, total: int | None, state: CacheState) -> None:
         """See podctl.model.fetching.Sink."""
         if self._begun:
             raise PodctlError("transport began one body twice")
         self._begun = True
         self._done, self._total = offset, total
-        os.write(self._fd, offset.to_bytes(OFFSET_BYTES, "big"))
+        validators = [_short(state.etag), _short(state.last_modified)]
+        write_all(self._report_fd, b"begin " + json.dumps(validators).encode() + b"\n")
+        write_all(self._fd, offset.to_bytes(OFFSET_BYTES, "big"))
         self._report()
 
     def write(self, data: bytes) -> None:
@@ -96,10 +102,12 @@ class PipeSink:
         self._report()
 
     def _report(self) -> None:
-        if self._report_fd is None:
-            return
-        total = _UNKNOWN if self._total is None else self._total
-        os.write(self._report_fd, self._done.to_bytes(8, "big") + total.to_bytes(8, "big"))
+        total = "-" if self._total is None else self._total
+        write_all(self._report_fd, f"done {self._done} {total}\n".encode())
+
+
+def _short(validator: str | None) -> str | None:
+    return validator if validator is not None and len(validator) <= _MAX_VALIDATOR else None
 
 
 class _End:
@@ -127,9 +135,17 @@ def transfer_local(fd: int, transfer: Transfer, blob_fd: int | None) -> tuple[In
 
 
 def transfer_remote(
-    download: Download, transfer: Transfer, partial_fd: int, progress: Progress | None
+    download: Download,
+    transfer: Transfer,
+    partial_fd: int,
+    progress: Progress | None,
+    save_state: SaveState,
 ) -> tuple[Ingested, Unpacked, Downloaded]:
     """Download, check and unpack at once; bytes are kept in `partial_fd` as they arrive.
+
+    Args:
+        save_state: called with the body's validators before its first byte is kept, so that a
+            later process knows what the partial file is a part of.
 
     Raises:
         FetchFailed: the source failed; what arrived is in the partial file.
@@ -152,7 +168,7 @@ def transfer_remote(
         )
         for end in (body_read, body_write, report_write):
             end.close()
-        _follow(report_read.fd, progress)
+        _follow(report_read.fd, progress, save_state)
         ingested, unpacked = _finish(downloader, ingester, unpacker)
         return ingested, unpacked, _downloaded(downloader.wait())
 
@@ -243,24 +259,25 @@ def _start_ingester(
     keep = [source_fd, tar_write.fd]
     if blob_fd is not None:
         keep.append(blob_fd)
-    child = stack.enter_context(
-        spawn(work, privileges=Privileges.NONE, keep=keep, name="ingest")
-    )
+    child = stack.enter_context(spawn(work, privileges=Privileges.NONE, keep=keep, name="ingest"))
     tar_write.close()
     return child
 
 
-def _follow(report_fd: int, progress: Progress | None) -> None:
-    """Read progress reports until the download child is gone."""
+def _follow(report_fd: int, progress: Progress | None, save: SaveState) -> None:
+    """Act on the download child's reports until it is gone."""
     pending = b""
-    while data := os.read(report_fd, 64 * _REPORT):
-        pending += data
-        whole = len(pending) - len(pending) % _REPORT
-        if whole and progress is not None:
-            last = pending[whole - _REPORT : whole]
-            total = int.from_bytes(last[8:], "big")
-            progress(int.from_bytes(last[:8], "big"), None if total == _UNKNOWN else total)
-        pending = pending[whole:]
+    while data := os.read(report_fd, 1 << 16):
+        *lines, pending = (pending + data).split(b"\n")
+        if len(pending) > _MAX_REPORT:
+            raise FetchFailed("download child reports nonsense")
+        for line in lines:
+            if line.startswith(b"begin "):
+                etag, last_modified = json.loads(line[6:])
+                save(CacheState(etag, last_modified))
+        if lines and progress is not None and lines[-1].startswith(b"done "):
+            done, total = lines[-1][5:].split()
+            progress(int(done), None if total == b"-" else int(total))
 
 
 def _finish(

@@ -206,9 +206,7 @@ def _check_chain(base: str, place: str) -> bool:
 def _check_owner(path: str, status: os.stat_result) -> None:
     """Refuse what somebody else than root, the caller or the admin group could change."""
     if status.st_uid not in (0, os.geteuid()):
-        raise Refused(
-            f'trust: "{path}" belongs to uid {status.st_uid}', hint=f"chown root {path}"
-        )
+        raise Refused(f'trust: "{path}" belongs to uid {status.st_uid}', hint=f"chown root {path}")
     loose = status.st_mode & stat.S_IWOTH or (
         status.st_mode & stat.S_IWGRP and not _is_admin_group(status.st_gid)
     )
