@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +12,9 @@ from podctl.model.trusting import KeyDescription
 from podctl.trust import review
 from podctl.trust.checking import describe, usable_keys
 from podctl.trust.keystore import KeyStore, TrustedKey
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FINGERPRINT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40
