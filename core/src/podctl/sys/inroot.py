@@ -155,7 +155,8 @@ def _enter(
     except FileNotFoundError:
         if before is not None:
             before(parent)
-        return _make(parent, name, mode, file_mode)
+        _make(parent, name, mode, file_mode)
+        return None
     if stat.S_ISLNK(found):
         return os.readlink(name, dir_fd=parent)
     if file_mode is None and not stat.S_ISDIR(found):

@@ -64,3 +64,34 @@ def mount_id(fd: int) -> int:
 def make_tree_slave() -> None:
     """Stop this mount namespace's changes from reaching the one it was copied from."""
     mount("none", "/", None, c.MS_REC | c.MS_SLAVE)
+
+
+def mount_points_below(directory: str) -> list[str]:
+    """Mount points strictly below `directory` in this namespace, parents first, as mountinfo
+    lists them (one mounted over another appears twice)."""
+    prefix = directory.rstrip("/") + "/"
+    with open("/proc/self/mountinfo", errors="surrogateescape") as file:
+        points = [_unescape(line.split(" ", 5)[4]) for line in file]
+    return sorted(point for point in points if point.startswith(prefix))
+
+
+def detach_below(directory: str) -> None:
+    """Unmount everything below `directory` without the unmounts reaching any other mount.
+
+    Each tree is made private first: taken away while still shared, a bind of the host's /sys
+    would take its submounts away from the host too. Busy ones are detached lazily. Idempotent.
+
+    Raises:
+        OSError: the kernel refused; what is left is still mounted.
+    """
+    while points := mount_points_below(directory):
+        mount("none", points[0], None, c.MS_REC | c.MS_PRIVATE)
+        umount2(points[0], c.MNT_DETACH | c.UMOUNT_NOFOLLOW)
+
+
+def _unescape(text: str) -> str:
+    """Undo mountinfo's octal escapes of space, tab, newline and backslash."""
+    if "\\" not in text:
+        return text
+    first, *rest = text.split("\\")
+    return first + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)

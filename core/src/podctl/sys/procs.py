@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.sys.files import read_small
-from podctl.sys.namespaces import pidfd_open
+from podctl.sys.namespaces import pidfd_open, pidfd_send_signal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -152,13 +152,13 @@ def pod_processes(
     """
     if instance.boot_id != boot_id():
         return []
+    if instance.mount_namespace == mount_namespace():
+        # A flavor that stays in our own namespace: living in it says nothing.
+        return []
     uuid = os.path.basename(directory.rstrip("/"))
     if namespaces is None:
         namespaces = scan_mount_namespaces()
     candidates = namespaces.get(instance.mount_namespace, ())
-    own = mount_namespace()
-    if instance.mount_namespace == own:
-        return []
     return sorted(pid for pid in candidates if start_time(pid) is not None and names_pod(pid, uuid))
 
 
@@ -175,3 +175,32 @@ def pod_alive(directory: str, namespaces: Mapping[int, Sequence[int]] | None = N
     if instance is None or instance.boot_id != boot_id():
         return False
     return is_running(instance) or bool(pod_processes(directory, instance, namespaces))
+
+
+def signal_pod(directory: str, instance: Instance, signal: int) -> int:
+    """Send a signal to every process in the pod's mount namespace; returns how many got it.
+
+    Each is pinned by a pidfd and judged again before it is signalled: no stranger is reached.
+    """
+    uuid = os.path.basename(directory.rstrip("/"))
+    count = 0
+    for pid in pod_processes(directory, instance):
+        try:
+            pidfd = pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            if mount_namespace(pid) == instance.mount_namespace and names_pod(pid, uuid):
+                count += send(pidfd, signal)
+        finally:
+            os.close(pidfd)
+    return count
+
+
+def send(pidfd: int, signal: int) -> bool:
+    """Signal the process a pidfd is for; False when it has ended."""
+    try:
+        pidfd_send_signal(pidfd, signal)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,91 @@
+"""A launch plan as text and as JSON, for --dry-run: nothing of it is carried out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from podctl.model.plan import (
+    Account,
+    Bind,
+    Filesystem,
+    Overlay,
+    Symlink,
+    WriteFile,
+)
+
+if TYPE_CHECKING:
+    from podctl.model.plan import Identity, LaunchPlan, Step
+
+
+def describe(plan: LaunchPlan) -> list[str]:
+    """The plan as lines, in the order in which it is carried out."""
+    namespaces = ", ".join(dict.fromkeys(("NS", *plan.namespaces)))
+    lines = [f"flavor: {plan.flavor}", f"new namespaces: {namespaces}"]
+    lines += [_describe_step(step) for step in plan.steps]
+    lines.append(f"root: {plan.root or 'the host'}{', read-only' if plan.read_only_root else ''}")
+    lines.append(f"working directory: {plan.working_directory}")
+    lines += [f"record: {name}" for name in (*plan.records, "instance")]
+    lines += [f"descriptor {fd}: {what}" for fd, what in plan.inherited.items()]
+    lines.append(_describe_identity(plan.identity))
+    if plan.no_new_privileges:
+        lines.append("no new privileges")
+    lines += [f"environment: {key}={value}" for key, value in plan.environment.items()]
+    lines.append("execute: " + " ".join(_quote(word) for word in plan.argv))
+    return lines
+
+
+def plan_to_json(plan: LaunchPlan) -> dict[str, object]:
+    """The plan as JSON values; each step carries its kind in `step`."""
+    return {
+        "flavor": plan.flavor,
+        "namespaces": list(dict.fromkeys(("NS", *plan.namespaces))),
+        "root": plan.root,
+        "steps": [{"step": type(step).__name__, **_fields(step)} for step in plan.steps],
+        "readOnlyRoot": plan.read_only_root,
+        "identity": _fields(plan.identity),
+        "noNewPrivileges": plan.no_new_privileges,
+        "workingDirectory": plan.working_directory,
+        "environment": dict(plan.environment),
+        "argv": list(plan.argv),
+        "inherited": dict(plan.inherited),
+        "records": dict(plan.records),
+    }
+
+
+def _fields(value: Step | Identity | Account) -> dict[str, object]:
+    """Fields of a plan's value, tuples as lists."""
+    found = {name: getattr(value, name) for name in type(value).__slots__}
+    return {key: list(item) if isinstance(item, tuple) else item for key, item in found.items()}
+
+
+def _describe_identity(identity: Identity | Account) -> str:
+    groups = f", groups {','.join(map(str, identity.groups))}" if identity.groups else ""
+    if isinstance(identity, Account):
+        return f"user: {identity.user}, group: {identity.group or 'of that user'}{groups}"
+    return f"user: {identity.uid}, group: {identity.gid}{groups}"
+
+
+def _describe_step(step: Step) -> str:
+    if isinstance(step, Overlay):
+        layers = ":".join(step.lowers)
+        return f"overlay: {layers} below {step.upper} (work {step.work}) on {step.target}"
+    if isinstance(step, Bind):
+        words = ["read-only" if step.read_only else "read-write", step.propagation]
+        words += ["recursive"] if step.recursive else []
+        return f"bind: {step.source} on {step.target} ({', '.join(words)})"
+    if isinstance(step, Filesystem):
+        words = [*step.flags, *([step.options] if step.options else [])]
+        return f"mount: {step.fstype} on {step.target} ({','.join(words)})"
+    if isinstance(step, WriteFile):
+        condition = " if missing" if step.missing_only else ""
+        size = len(step.content.encode(errors="surrogateescape"))
+        return f"file: {step.target} ({size} bytes, mode {step.mode:04o}){condition}"
+    if isinstance(step, Symlink):
+        return f"link: {step.target} -> {step.to} if missing"
+    return f"directory: {step.target} (mode {step.mode:04o}) if missing"
+
+
+def _quote(word: str) -> str:
+    """Shell quoting, without importing a shell module."""
+    plain = word and all(letter.isalnum() or letter in "@%+=:,./_-" for letter in word)
+    return word if plain else "'" + word.replace("'", "'\\''") + "'"
