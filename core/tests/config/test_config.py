@@ -160,7 +160,7 @@ def test_only_regular_json_files_count(write: Write, config: Config, tmp_path: P
         ("paths.d", paths(data="relative/path"), "absolute"),
         ("paths.d", {**paths(), "data": ["/a"]}, "not a text"),
         ("paths.d", [], "object"),
-        ("paths.d", "{", "JSON"),
+        ("paths.d", "{", "bad.json"),
         ("paths.d", '{"rktKind":"paths","rktKind":"paths","rktVersion":"v1"}', "rktKind"),
         ("stage1.d", stage1(name="x/fly"), "together"),
         ("stage1.d", stage1(version="1"), "together"),

@@ -152,9 +152,7 @@ def _load_and_answer(provider: Provider, answer: int, *, indexed: bool) -> None:
     try:
         result["lacks"] = _examine(provider, indexed=indexed)
     except PodctlError as error:
-        cause = error.__cause__
-        detail = f"{type(cause).__name__}: {cause}" if cause is not None else error.message
-        result.update(state="broken", reason=" ".join(detail.split()))
+        result.update(state="broken", reason=error.message.removeprefix(f"{provider} "))
     os.pwrite(answer, json.dumps(result).encode()[:_MAX_ANSWER], 0)
 
 
