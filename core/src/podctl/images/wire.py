@@ -39,6 +39,7 @@ def resolve(transport: TransportHandle, reference: Reference, request: FetchRequ
         not_modified=bool(value["not_modified"]),
         etag=_text(value["etag"]),
         max_age=int(value["max_age"]),
+        context=_text(value["context"]),
     )
 
 

@@ -86,6 +86,7 @@ class Resolution:
 
     `location` is the canonical URL of the image; `signature` the detached signature if it was
     there already; `signature_deferred` that the server asked us to come again after the image.
+    `context` is the transport's note to itself, handed back as it is.
     """
 
     format: str
@@ -99,6 +100,7 @@ class Resolution:
     not_modified: bool = False
     etag: str | None = None
     max_age: int = 0
+    context: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
