@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-pytest.register_assert_rewrite("podctl.testing.stage1", "podctl.testing.pods")
+if "podctl.testing.stage1" not in sys.modules:
+    pytest.register_assert_rewrite("podctl.testing.stage1")

@@ -113,10 +113,11 @@ def explain(error: OSError, root_fd: int, path: str, fd: int) -> tuple[int, str]
 
 
 def _explain_script(root_fd: int, path: str, head: bytes, error: OSError) -> tuple[int, str] | None:
-    words = head[2:].split(b"\n", 1)[0].split(None, 1)
-    if not words:
+    # As the kernel does: blanks and tabs separate, a carriage return is part of the name.
+    line = head[2:].split(b"\n", 1)[0].replace(b"\t", b" ").strip(b" ")
+    if not line:
         return 126, f"{path} has an empty #! line"
-    interpreter = os.fsdecode(words[0])
+    interpreter = os.fsdecode(line.split(b" ", 1)[0])
     if error.errno == errno.ENOENT and not _exists(root_fd, interpreter):
         tail = " (the line ends with a carriage return)" if interpreter.endswith("\r") else ""
         return 127, f"{path}: its #! interpreter {interpreter} is not in the image{tail}"
