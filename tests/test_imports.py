@@ -219,7 +219,7 @@ def test_the_other_checks_see_what_they_should(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text("import stevedore.driver\nfrom podctl.store import Store\n")
     assert len(third_party_faults(all_imports(tmp_path))) == 1
-    path.rename(path.with_name("main.py"))
+    path = path.rename(path.with_name("main.py"))
     assert len(eager_faults(all_imports(tmp_path))) == 1
     path.write_text("import podctl_b.hooks\nfrom podctl.pods import run\nimport podctl.sys.caps\n")
     assert len(plugin_faults("podctl_a", all_imports(tmp_path))) == 2
