@@ -92,6 +92,13 @@ class Fields:
         for index, value in enumerate(self.get(key, list) or ()):
             yield Fields(value, f"{self.where}.{key}[{index}]", known, closed=self.closed)
 
+    def child(self, key: str, known: str) -> Fields | None:
+        """An optional object."""
+        value = self.get(key, dict)
+        if value is None:
+            return None
+        return Fields(value, f"{self.where}.{key}", known, closed=self.closed)
+
     def strings(self, key: str) -> tuple[str, ...]:
         """An optional array of strings."""
         values = self.get(key, list) or ()

@@ -36,6 +36,7 @@ _APP_KEYS = (
     "exec user group supplementaryGIDs eventHandlers workingDirectory environment isolators "
     "mountPoints ports userAnnotations userLabels"
 )
+PORT_KEYS = "name protocol port count socketActivated"
 _IMAGE_KEYS = "acKind acVersion name labels app dependencies pathWhitelist annotations"
 
 
@@ -154,10 +155,8 @@ def parse_app_of(parent: Fields) -> App | None:
     Raises:
         ManifestInvalid: it breaks the schema.
     """
-    value = parent.get("app", dict)
-    if value is None:
-        return None
-    return _parse_app(Fields(value, f"{parent.where}.app", _APP_KEYS, closed=parent.closed))
+    fields = parent.child("app", _APP_KEYS)
+    return None if fields is None else _parse_app(fields)
 
 
 def _parse_app(fields: Fields) -> App:
@@ -247,7 +246,7 @@ def _parse_mount_points(fields: Fields) -> tuple[MountPoint, ...]:
 
 def _parse_ports(fields: Fields) -> tuple[Port, ...]:
     ports: dict[str, Port] = {}
-    for item in fields.items("ports", "name protocol port count socketActivated"):
+    for item in fields.items("ports", PORT_KEYS):
         port = parse_port(item)
         if port.name in ports:
             raise item.error(f"port {port.name} appears twice")
