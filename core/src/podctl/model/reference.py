@@ -29,7 +29,8 @@ class Reference(NamedTuple):
 
     Args:
         kind: `name`, `file`, `url`, `hash` or `docker`.
-        scheme: the transport: `appc`, `file`, `https`, `http`, `docker`; None for a hash.
+        scheme: the transport: `appc`, `file`, `https`, `http`, `docker`, or that of a URL whose
+            scheme a plugin may know; None for a hash.
         text: as the user wrote it.
         name: AC Identifier, or `registry/repository`; None for files, URLs and hashes.
         version: version label, tag or digest, when given.
@@ -96,7 +97,7 @@ def parse(text: str, *, is_file: Callable[[str], bool] = os.path.isfile) -> Refe
     if colon and scheme == "cimd":
         return _parse_cimd(text, rest)
     if colon and rest.startswith("//"):
-        raise _invalid(text, f"scheme {scheme!r} is unknown")
+        return _parse_foreign(text, scheme)
     if _is_path(text, is_file):
         return Reference("file", "file", text, path_or_url=text)
     return parse_name(text)
@@ -204,6 +205,19 @@ def _parse_url(text: str, scheme: str, suffix: str = ".aci") -> Reference:
     _check_host(text, parts.netloc, port)
     if ".." in path.split("/"):
         raise _invalid(text, "its path must not hold ..")
+    return Reference("url", scheme, text, path_or_url=text)
+
+
+def _parse_foreign(text: str, scheme: str) -> Reference:
+    """A URL of a scheme that a plugin may bring; what follows is for its transport to judge."""
+    allowed = frozenset("abcdefghijklmnopqrstuvwxyz0123456789+.-")
+    if not scheme[:1].isalpha() or not allowed.issuperset(scheme):
+        raise _invalid(text, f"scheme {scheme!r} is malformed")
+    if "@" in text[len(scheme) + 3 :].partition("/")[0]:
+        raise ReferenceInvalid(
+            f'invalid image string "{scheme}://...@...": holds credentials',
+            hint="put them into the auth configuration",
+        )
     return Reference("url", scheme, text, path_or_url=text)
 
 
@@ -321,6 +335,8 @@ def _parse_cimd(text: str, rest: str) -> Reference:
         if scheme in ("file", "http", "https"):
             # A path that was given as such is free in its suffix.
             return _parse_url(url, scheme, suffix="")._replace(text=text)
+        if url.startswith(f"{scheme}://"):
+            return _parse_foreign(url, scheme)._replace(text=text)
     raise _invalid(text, "cimd type must be appc, docker or aci-archive")
 
 
