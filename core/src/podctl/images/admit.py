@@ -44,7 +44,7 @@ class Expected:
     name: str | None = None
     labels: Mapping[str, str] | None = None
 
-    def check(self, image: Image) -> None:
+    def check(self, image: Image | ImageRecord) -> None:
         """Compare an image with what was asked for.
 
         Raises:
@@ -57,7 +57,7 @@ class Expected:
             self._check_label(image, label, value)
 
     @staticmethod
-    def _check_label(image: Image, label: str, value: str) -> None:
+    def _check_label(image: Image | ImageRecord, label: str, value: str) -> None:
         if label not in image.labels:
             if label in ("os", "arch"):
                 return

@@ -105,9 +105,9 @@ def _stored(session: FetchSession, reference: Reference, policy: str) -> ImageRe
     """Answer from the store where form and policy allow; None: fetch."""
     store = session.store
     if reference.kind == "hash":
-        record = store.image(store.resolve_key(reference.path_or_url))
+        key = store.resolve_key(reference.path_or_url)
         session.say(f"using image from the store with hash {reference.path_or_url}")
-        return record
+        return store.image(key)
     if reference.kind == "file":
         return None
     record = None

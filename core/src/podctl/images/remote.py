@@ -122,7 +122,7 @@ class _Remote:
         if self.reference.kind == "name":
             fresh = _fresh(self.session, location)
             if fresh is not None:
-                self._expected().check_record(fresh)
+                self._expected().check(fresh)
                 return fresh
         verifier = self._verifier()
         with self.store.partial(location, on_wait=self._say_waiting) as partial:

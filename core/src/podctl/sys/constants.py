@@ -92,3 +92,6 @@ NR_move_mount = 429
 NR_close_range = 436
 NR_openat2 = 437
 NR_mount_setattr = 442
+
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2

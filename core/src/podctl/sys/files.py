@@ -70,6 +70,22 @@ def rename_durable(src: str, dst: str) -> None:
         fsync_directory(source)
 
 
+def rename_new(src: str, dst: str) -> None:
+    """renameat2(2) with RENAME_NOREPLACE: FileExistsError when anything stands at `dst`."""
+    _renameat2(src, dst, c.RENAME_NOREPLACE)
+
+
+def rename_exchange(src: str, dst: str) -> None:
+    """renameat2(2) with RENAME_EXCHANGE: both names change places at once, links included."""
+    _renameat2(src, dst, c.RENAME_EXCHANGE)
+
+
+def _renameat2(src: str, dst: str, flags: int) -> None:
+    old, new = os.fsencode(src), os.fsencode(dst)
+    if libc.renameat2(c.AT_FDCWD, old, c.AT_FDCWD, new, ctypes.c_uint(flags)) < 0:
+        raise oserror("renameat2", dst)
+
+
 def read_small(path: str, limit: int, *, dir_fd: int | None = None) -> bytes:
     """Return the content of a regular file of at most `limit` bytes; never follows a link at the
     end of `path`, never blocks on a FIFO.
