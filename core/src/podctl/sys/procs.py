@@ -10,9 +10,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from podctl.sys.files import read_small
-from podctl.sys.namespaces import pidfd_open, pidfd_send_signal
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -86,6 +83,9 @@ def read_instance(directory: str) -> Instance | None:
     """
     import json
 
+    # Not above: whoever only asks who lives (`list`) needs no ctypes.
+    from podctl.sys.files import read_small
+
     try:
         data = read_small(os.path.join(directory, RECORD), _MAX_RECORD)
     except FileNotFoundError:
@@ -110,7 +110,7 @@ def open_instance(instance: Instance) -> int | None:
     """A pidfd of exactly this process, or None when it is gone: signals sent through it cannot
     reach a stranger that got the number later."""
     try:
-        pidfd = pidfd_open(instance.pid)
+        pidfd = os.pidfd_open(instance.pid)
     except ProcessLookupError:
         return None
     # The start time is read while the descriptor pins the number: no reuse in between.
@@ -186,7 +186,7 @@ def signal_pod(directory: str, instance: Instance, signal: int) -> int:
     count = 0
     for pid in pod_processes(directory, instance):
         try:
-            pidfd = pidfd_open(pid)
+            pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             continue
         try:
@@ -199,6 +199,8 @@ def signal_pod(directory: str, instance: Instance, signal: int) -> int:
 
 def send(pidfd: int, signal: int) -> bool:
     """Signal the process a pidfd is for; False when it has ended."""
+    from podctl.sys.namespaces import pidfd_send_signal
+
     try:
         pidfd_send_signal(pidfd, signal)
     except ProcessLookupError:
