@@ -1,0 +1,295 @@
+"""One HTTP client for pages, signatures, keys and images: redirects, retries, caps, secrets."""
+
+from __future__ import annotations
+
+import random
+import time
+import warnings
+from typing import TYPE_CHECKING
+
+import requests  # noqa: TID253 - this module is imported by transport_preload, never at start-up
+import urllib3  # noqa: TID253 - as above
+from requests.cookies import RequestsCookieJar  # noqa: TID253 - as above
+
+from podctl.errors import FetchFailed
+from podctl_fetch_aci import proxies
+from podctl_fetch_aci.credentials import Keyring
+from podctl_fetch_aci.reach import Reach
+from podctl_fetch_aci.retry import Patience, retry_after
+from podctl_fetch_aci.troubles import Interrupted, explain
+from podctl_fetch_aci.urls import Target, follow
+from podctl_fetch_aci.wire import Adapter, Wire, tls_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from podctl.model.fetching import FetchRequest
+    from podctl_fetch_aci.limits import Limits
+
+REDIRECTS = (301, 302, 303, 307, 308)
+#: Answers of a server that may do better in a moment.
+PASSING = (429, 500, 502, 503, 504)
+#: Read at once: large enough to be cheap, small enough that a broken connection loses little.
+CHUNK = 128 << 10
+
+
+class Answer:
+    """The headers of an answer; the body is read from it. Close it, or use it in `with`."""
+
+    def __init__(self, response: requests.Response, target: Target, wire: Wire) -> None:
+        self._response = response
+        self._wire = wire
+        self.target = target
+        self.status = response.status_code
+        self.headers = response.headers
+
+    def length(self) -> int | None:
+        """Content-Length; None where it is absent or no number."""
+        text = self.headers.get("Content-Length", "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the body as sent: content encodings are not undone.
+
+        Raises:
+            Interrupted: it ended early or stopped coming.
+        """
+        self._wire.pace.expect_body(small=False)
+        yield from self._read(CHUNK)
+
+    def small_body(self, limit: int, what: str) -> bytes:
+        """Read a body of at most `limit` bytes.
+
+        Raises:
+            FetchFailed: it is larger, or encoded though that was not offered.
+            Interrupted: see chunks.
+        """
+        encoding = self.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("identity", ""):
+            raise FetchFailed(f"{what} at {self.target.shown} is sent with a content encoding")
+        self._wire.pace.expect_body(small=True)
+        parts: list[bytes] = []
+        size = 0
+        if (self.length() or 0) > limit:
+            raise FetchFailed(f"{what} at {self.target.shown} is larger than {limit} bytes")
+        for data in self._read(min(CHUNK, limit + 1)):
+            parts.append(data)
+            size += len(data)
+            if size > limit:
+                raise FetchFailed(f"{what} at {self.target.shown} is larger than {limit} bytes")
+        return b"".join(parts)
+
+    def _read(self, chunk: int) -> Iterator[bytes]:
+        raw = self._response.raw
+        while True:
+            try:
+                data = raw.read(chunk, decode_content=False)
+            except (OSError, urllib3.exceptions.HTTPError) as error:
+                raise Interrupted(explain(error, self.target, self._wire.pace)) from None
+            if not data:
+                return
+            yield data
+
+    def __enter__(self) -> Answer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._response.close()
+
+
+class Client:
+    """Talks to servers on behalf of one FetchRequest; use it in `with`.
+
+    Args:
+        verify: check servers' certificates; None: unless `tls` is among request.insecure.
+        sleep: waits some seconds between two tries.
+    """
+
+    def __init__(
+        self,
+        request: FetchRequest,
+        limits: Limits,
+        *,
+        verify: bool | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.request = request
+        self.limits = limits
+        self.patience = Patience(limits, sleep, random.random)
+        self.reach = Reach()
+        self._keyring = Keyring(request.credentials)
+        self._wire = Wire(limits)
+        verify = "tls" not in request.insecure if verify is None else verify
+        context = tls_context(request.ca_file, verify=verify)
+        self._session = _session(Adapter(self._wire, context))
+
+    def open(
+        self, url: Target, *, method: str = "GET", headers: dict[str, str] | None = None,
+        named_by_server: bool = False,
+    ) -> Answer:  # fmt: skip
+        """Send a request; follow redirects, try again where a server may do better in a moment.
+
+        Args:
+            named_by_server: the URL is a discovery page's word, not the user's.
+
+        Raises:
+            FetchFailed: no answer was to be had. Whatever the final status is, it is returned.
+        """
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                answer = self._follow(url, method, headers or {}, named_by_server)
+            except Interrupted as trouble:
+                if tries >= self.limits.attempts:
+                    raise FetchFailed(trouble.message) from None
+                self.patience.wait(tries, None, trouble.message)
+                continue
+            if answer.status not in PASSING or tries >= self.limits.attempts:
+                return answer
+            with answer:
+                asked = retry_after(answer.headers.get("Retry-After"), time.time())
+            self.patience.wait(tries, asked, bad_status(answer))
+
+    def document(
+        self, url: Target, limit: int, what: str, *, named_by_server: bool = False
+    ) -> tuple[Answer, bytes]:
+        """GET a small document; the body is read for status 200 alone.
+
+        Raises:
+            FetchFailed: no answer, or the document is larger than `limit` bytes.
+        """
+        tries = 0
+        while True:
+            tries += 1
+            with self.open(url, named_by_server=named_by_server) as answer:
+                if answer.status != 200:
+                    return answer, b""
+                try:
+                    return answer, answer.small_body(limit, what)
+                except Interrupted as trouble:
+                    if tries >= self.limits.attempts:
+                        raise FetchFailed(trouble.message) from None
+                    message = trouble.message
+            self.patience.wait(tries, None, message)
+
+    def refuse_status(self, answer: Answer) -> FetchFailed:
+        """Word the refusal of an answer's status."""
+        hint = None
+        if answer.status in (401, 403):
+            host = answer.target.authority
+            hint = f"configure credentials for {host} (kind auth)"
+            if self._keyring.knows(answer.target):
+                hint = f"the credentials configured for {host} were not accepted"
+        return FetchFailed(bad_status(answer), hint=hint)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._session.close()
+
+    def _follow(
+        self, url: Target, method: str, headers: dict[str, str], named_by_server: bool
+    ) -> Answer:
+        """Follow redirects. Secrets go to the first origin only, never back to it once left."""
+        target, first = url, not named_by_server
+        authenticate = True
+        for _ in range(self.limits.redirects + 1):
+            answer = self._send(target, method, headers, first=first, authenticate=authenticate)
+            location = answer.headers.get("Location")
+            if answer.status not in REDIRECTS or location is None:
+                return answer
+            with answer:
+                following = self._checked(target, location)
+            authenticate = authenticate and following.origin == target.origin
+            target, first = following, False
+        raise FetchFailed(f"{url.shown} redirects more than {self.limits.redirects} times")
+
+    def _checked(self, target: Target, location: str) -> Target:
+        try:
+            following = follow(target, location)
+        except FetchFailed as error:
+            raise FetchFailed(f"{target.shown} redirects badly: {error.message}") from None
+        if target.scheme == "https" and following.scheme == "http":
+            self.allow_plain(following, f"{target.shown} redirects to plain http")
+        self.reach.check_host(following.host, first=False)
+        return following
+
+    def allow_plain(self, target: Target, what: str) -> None:
+        """Raise FetchFailed unless `http` (or, for keys, `pubkey`) was called acceptable."""
+        if target.scheme == "http" and not self.request.insecure & {"http"}:
+            raise FetchFailed(f"{what}: refused", hint="--insecure-options=http allows it")
+
+    def _send(
+        self,
+        target: Target,
+        method: str,
+        headers: dict[str, str],
+        *,
+        first: bool,
+        authenticate: bool,
+    ) -> Answer:
+        proxy = proxies.proxy_for(target, self.request.proxies)
+        if proxy is not None or not first:
+            self.reach.check_host(target.host, first=first)
+        secret = self._keyring.headers(method, target, headers) if authenticate else {}
+        self._wire.reach, self._wire.first = self.reach, first
+        self._wire.pace.expect_headers()
+        prepared = self._session.prepare_request(
+            requests.Request(method, target.url, headers={**self._common(), **headers, **secret})
+        )
+        try:
+            response = self._session.get_adapter(target.url).send(
+                prepared,
+                stream=True,
+                timeout=(self.limits.connect, self.limits.idle),
+                proxies={} if proxy is None else {target.scheme: proxy},
+            )
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            raise Interrupted(explain(error, target, self._wire.pace, proxy)) from None
+        return Answer(response, target, self._wire)
+
+    def _common(self) -> dict[str, str]:
+        return {
+            "User-Agent": self.request.user_agent,
+            "Accept": "*/*",
+            # The signature is over the bytes as published, and a decoder is one more thing to fool.
+            "Accept-Encoding": "identity",
+        }
+
+
+def bad_status(answer: Answer) -> str:
+    """rkt's words for a status that is no good, with the URL that answered."""
+    return f"{answer.target.shown}: bad HTTP status code: {answer.status}"
+
+
+def _session(adapter: Adapter) -> requests.Session:
+    session = requests.Session()
+    # No .netrc (CVE-2024-47081), no proxy and no CA bundle from the environment.
+    session.trust_env = False
+    session.headers.clear()
+    session.cookies = _NoCookies()
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    # Unverified TLS is the user's explicit word; it needs no warning per request.
+    warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+    return session
+
+
+class _NoCookies(RequestsCookieJar):
+    """Keeps nothing: cookies would pass between ports and steps of one host."""
+
+    def set_cookie(self, cookie: object, *args: object, **kwargs: object) -> None:
+        """Forget it."""

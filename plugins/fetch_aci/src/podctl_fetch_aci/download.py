@@ -1,0 +1,211 @@
+"""An image's bytes into a sink: resumed where that is provably the same body, else from zero."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from podctl.errors import FetchFailed
+from podctl.model.fetching import CacheState, Downloaded
+from podctl_fetch_aci.caching import max_age, state_of, strong_validator
+from podctl_fetch_aci.troubles import Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from podctl.model.fetching import Resume, Sink
+    from podctl_fetch_aci.client import Answer, Client
+    from podctl_fetch_aci.urls import Target
+
+_AGAIN = "run the command again to start over"
+
+
+class Range(NamedTuple):
+    """A Content-Range header: first byte, and total if known; start None in an answer 416."""
+
+    start: int | None
+    total: int | None
+
+
+def download(
+    client: Client, target: Target, resume: Resume | None, sink: Sink, *, named_by_server: bool
+) -> Downloaded:
+    """Stream the body at `target` into `sink`.
+
+    A partial body is continued only under a validator that changes with every byte (a strong ETag,
+    or the Last-Modified it came with), sent as If-Range and compared with the answer's own
+    (RFC 9110 13.1.5, 14.2); rkt took any answer to a range request for the rest of the file.
+
+    Raises:
+        FetchFailed: the status is not 200, the cap is passed, or the server breaks off for good.
+    """
+    return _Transfer(client, target, sink, named_by_server=named_by_server).run(resume)
+
+
+class _Transfer:
+    """One body on its way; `position` counts its bytes from zero."""
+
+    def __init__(
+        self, client: Client, target: Target, sink: Sink, *, named_by_server: bool
+    ) -> None:
+        self._client = client
+        self._target = target
+        self._sink = sink
+        self._named_by_server = named_by_server
+        self._position = 0
+        self._started_at: int | None = None
+        self._total: int | None = None
+        self._state = CacheState()
+        self._max_age = 0
+        self._digest = hashlib.sha256()
+
+    def run(self, resume: Resume | None) -> Downloaded:
+        if resume is not None and resume.offset and strong_validator(resume.state):
+            self._position, self._state = resume.offset, resume.state
+        limits = self._client.limits
+        failures = interruptions = 0
+        while True:
+            before = self._position
+            try:
+                if self._attempt():
+                    return Downloaded(self._position, self._state, self._max_age)
+                continue
+            except Interrupted as trouble:
+                message = trouble.message
+            interruptions += 1
+            failures = 1 if self._position > before else failures + 1
+            if failures >= limits.attempts or interruptions > limits.interruptions:
+                raise FetchFailed(
+                    f"{message} at byte {self._position}", hint="run the command again to resume"
+                )
+            self._client.patience.wait(failures, None, message)
+
+    def _attempt(self) -> bool:
+        """Ask once and take what comes; False: ask again at once, from zero."""
+        asked = self._position
+        with self._client.open(
+            self._target, headers=self._range_headers(), named_by_server=self._named_by_server
+        ) as answer:
+            if answer.status == 200:
+                self._begin_whole(answer)
+            elif answer.status in (206, 416) and asked:
+                if not self._continues(answer):
+                    return self._restart()
+                if answer.status == 416:
+                    self._begin(asked, asked, answer)
+                    return True
+                self._begin(asked, self._total, answer)
+            else:
+                raise self._client.refuse_status(answer)
+            self._take(answer.chunks())
+        if self._total is not None and self._position != self._total:
+            raise Interrupted(f"{self._target.shown}: connection was cut")
+        return True
+
+    def _range_headers(self) -> dict[str, str]:
+        if not self._position:
+            return {}
+        validator = strong_validator(self._state)
+        if validator is None:
+            # Asked from zero, the server sends everything and what is here already is skipped.
+            return {}
+        return {"Range": f"bytes={self._position}-", "If-Range": validator}
+
+    def _restart(self) -> bool:
+        """Forget the partial body; False, to ask again."""
+        if self._started_at is not None:
+            raise self._changed()
+        self._position, self._state = 0, CacheState()
+        return False
+
+    def _continues(self, answer: Answer) -> bool:
+        """Whether a 206 is the rest of our body, or a 416 says that there is no rest."""
+        found = content_range(answer.headers.get("Content-Range", ""))
+        if strong_validator(state_of(answer.headers)) != strong_validator(self._state):
+            return False
+        if answer.status == 416:
+            return found.total == self._position
+        if found.start != self._position:
+            return False
+        if self._total is not None and found.total != self._total:
+            return False
+        self._total = found.total
+        return True
+
+    def _begin_whole(self, answer: Answer) -> None:
+        """A 200 carries the body from its first byte, whatever was asked."""
+        if self._started_at is None:
+            self._position = 0
+            self._total = answer.length()
+            self._begin(0, self._total, answer)
+            return
+        # The sink has taken the beginning: read it again, it must be the same.
+        if self._started_at != 0 or answer.length() != self._total:
+            raise self._changed()
+        self._skip_known(answer)
+
+    def _skip_known(self, answer: Answer) -> None:
+        digest = hashlib.sha256()
+        left = self._position
+        rest = b""
+        chunks = answer.chunks()
+        while left:
+            data = next(chunks, b"")
+            if not data:
+                raise Interrupted(f"{self._target.shown}: connection was cut")
+            digest.update(data[:left])
+            rest = data[left:]
+            left -= min(left, len(data))
+        if digest.digest() != self._digest.digest():
+            raise self._changed()
+        if rest:
+            self._take(iter((rest,)))
+
+    def _begin(self, offset: int, total: int | None, answer: Answer) -> None:
+        if self._started_at is not None:
+            return
+        cap = self._client.request.max_bytes
+        if (total or 0) > cap:
+            raise FetchFailed(f"{self._target.shown}: image is larger than {cap} bytes")
+        self._started_at = offset
+        self._state = state_of(answer.headers)
+        self._max_age = max_age(answer.headers.get("Cache-Control"))
+        self._sink.begin(offset, total, self._state)
+
+    def _take(self, chunks: Iterator[bytes]) -> None:
+        cap = self._client.request.max_bytes
+        # Only a body that cannot be continued by range is ever read again and compared.
+        replayable = self._started_at == 0 and strong_validator(self._state) is None
+        for data in chunks:
+            if self._position + len(data) > cap:
+                raise FetchFailed(f"{self._target.shown}: image is larger than {cap} bytes")
+            if replayable:
+                self._digest.update(data)
+            self._sink.write(data)
+            self._position += len(data)
+
+    def _changed(self) -> FetchFailed:
+        return FetchFailed(
+            f"{self._target.shown}: image changed while it was downloaded", hint=_AGAIN
+        )
+
+
+def content_range(value: str) -> Range:
+    """Read `bytes FIRST-LAST/TOTAL` and `bytes */TOTAL`; what is malformed is None.
+
+    The last byte must be the total's: less is not the rest of the file.
+    """
+    unit, _, rest = value.strip().partition(" ")
+    span, slash, total_text = rest.partition("/")
+    total = _number(total_text)
+    if unit.lower() != "bytes" or not slash:
+        return Range(None, None)
+    first, _, last = span.partition("-")
+    start, end = _number(first), _number(last)
+    if start is None or end is None or total is None or end != total - 1 or start > end:
+        start = None
+    return Range(start, total)
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

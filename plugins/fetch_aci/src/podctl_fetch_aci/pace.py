@@ -1,0 +1,109 @@
+"""Deadlines below HTTP: every byte read from a server passes here.
+
+A read time-out alone lets a server hold us for ever with one byte now and then, in a header, a
+chunk length or a body. So the sockets measure: headers have a deadline, bodies a least speed.
+Only time spent waiting for the server counts, never the time our own side takes.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from podctl_fetch_aci.limits import Limits
+
+
+class Pace:
+    """How the server is keeping up with the answer being read."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._deadline: float | None = None
+        self._speed = 0
+        self._waited = 0.0
+        self._arrived = 0
+        #: Why a read was given up, for the message.
+        self.reason: str | None = None
+
+    def expect_headers(self) -> None:
+        """A request is about to be sent: its headers have a deadline."""
+        self.reason = None
+        self._deadline = time.monotonic() + self._limits.header
+        self._speed = 0
+
+    def expect_body(self, *, small: bool) -> None:
+        """Headers are complete: a small body has a deadline, a large one a least speed."""
+        self._deadline = time.monotonic() + self._limits.small if small else None
+        self._speed = 0 if small else self._limits.speed
+        self._waited, self._arrived = 0.0, 0
+
+    def before_read(self) -> float:
+        """Return how long the next read may wait, in seconds.
+
+        Raises:
+            TimeoutError: the deadline has passed.
+        """
+        if self._deadline is None:
+            return self._limits.idle
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise self._give_up("server is too slow: an answer was not complete in time")
+        return min(left, self._limits.idle)
+
+    def after_read(self, size: int, waited: float) -> None:
+        """Count one read.
+
+        Raises:
+            TimeoutError: a whole window went by below the least speed.
+        """
+        self._waited += waited
+        self._arrived += size
+        if self._waited < self._limits.window:
+            return
+        if self._arrived < self._speed * self._waited:
+            raise self._give_up(f"server is too slow: less than {self._speed} bytes/s")
+        self._waited, self._arrived = 0.0, 0
+
+    def timed_out(self) -> None:
+        """The socket's own time-out struck."""
+        self.reason = self.reason or "server sent nothing in time"
+
+    def _give_up(self, reason: str) -> TimeoutError:
+        self.reason = reason
+        return TimeoutError(reason)
+
+
+class _Paced:
+    """Reads by the rules of `pace`; mixed into plain and TLS sockets."""
+
+    pace: Pace | None = None
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        read = super().recv_into  # type: ignore[misc]
+        if self.pace is None:
+            return int(read(buffer, nbytes, flags))
+        self.settimeout(self.pace.before_read())  # type: ignore[attr-defined]
+        start = time.monotonic()
+        try:
+            size = int(read(buffer, nbytes, flags))
+        except TimeoutError:
+            self.pace.timed_out()
+            raise
+        self.pace.after_read(size, time.monotonic() - start)
+        return size
+
+
+class PacedSocket(_Paced, socket.socket):
+    """A TCP connection."""
+
+
+class PacedTLSSocket(_Paced, ssl.SSLSocket):
+    """A TLS connection. Its end must be announced: a bare end of file is an error, so that nobody
+    between server and us can cut an answer of unknown length short."""
+
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        self.suppress_ragged_eofs = False
+        return super().recv_into(buffer, nbytes or 0, flags)
