@@ -196,9 +196,16 @@ def _new_namespaces(names: Iterable[str]) -> None:
         flags |= KINDS[name][0]
     try:
         unshare(flags)
-        make_tree_slave()
     except OSError as error:
         raise HostLacks(f"no new namespaces for the pod: {error.strerror}") from error
+    try:
+        make_tree_slave()
+    except OSError as error:
+        # Of a directory inside a mount the propagation cannot be changed (EINVAL).
+        raise HostLacks(
+            f"the root directory is no mount point: {error.strerror}",
+            hint="in a chroot, mount the directory on itself before: mount --bind DIR DIR",
+        ) from error
 
 
 def _write_records(directory: str, records: dict[str, str]) -> None:
@@ -272,8 +279,8 @@ def _change_root(root_fd: int, *, pivot: bool) -> None:
     try:
         pivot_root(".", ".")
     except OSError:
-        # Where the present root is no mount point (a chroot) or the initial ramfs, pivot_root(2)
-        # cannot work; moving the new root over it hides the old one as well as chroot can.
+        # On the initial ramfs pivot_root(2) cannot work; moving the new root over it hides it as
+        # well as chroot(2) can.
         mount(".", "/", None, c.MS_MOVE)
         os.chroot(".")
     else:

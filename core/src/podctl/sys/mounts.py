@@ -6,7 +6,7 @@ import ctypes
 import os
 
 from podctl.sys import constants as c
-from podctl.sys.calls import libc, oserror, syscall
+from podctl.sys.calls import libc, openat2, oserror, syscall
 
 
 def mount(source: str, target: str, fstype: str | None, flags: int = 0, data: str = "") -> None:
@@ -85,8 +85,13 @@ def detach_below(directory: str) -> None:
         OSError: the kernel refused; what is left is still mounted.
     """
     while points := mount_points_below(directory):
-        mount("none", points[0], None, c.MS_REC | c.MS_PRIVATE)
-        umount2(points[0], c.MNT_DETACH | c.UMOUNT_NOFOLLOW)
+        # mountinfo's paths have no links; one that is swapped in meanwhile is not followed.
+        fd = openat2(c.AT_FDCWD, points[0], os.O_PATH, 0, c.RESOLVE_NO_SYMLINKS)
+        try:
+            mount_setattr(fd, propagation=c.MS_PRIVATE, recursive=True)
+            umount2(f"/proc/self/fd/{fd}", c.MNT_DETACH)
+        finally:
+            os.close(fd)
 
 
 def _unescape(text: str) -> str:
