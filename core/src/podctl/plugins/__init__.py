@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from podctl.plugins.events import Events
 from podctl.plugins.families import FORMAT, STAGE1, TRANSPORT, TRUST
 from podctl.plugins.handles import (
     FlavorHandle,
@@ -17,6 +16,7 @@ from podctl.plugins.handles import (
     TrustHandle,
     VerifierHandle,
 )
+from podctl.plugins.hooks import Events
 
 if TYPE_CHECKING:
     from collections.abc import Callable

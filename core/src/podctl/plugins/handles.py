@@ -65,9 +65,11 @@ class Handle:
         answer = self._call(hook, **arguments) if self.offers(hook) else None
         return None if answer is None else check(self.provider, hook, expected, answer)
 
-    def _ask_some(self, hook: str, expected: type[T], **arguments: object) -> tuple[T, ...]:
+    def _ask_some(
+        self, hook: str, expected: type[T], *, optional: bool = True, **arguments: object
+    ) -> tuple[T, ...]:
         """Call a hook whose answer is a sequence of `expected`; not implemented means empty."""
-        answer = self._call(hook, **arguments) if self.offers(hook) else ()
+        answer = self._call(hook, **arguments) if self.offers(hook) or not optional else ()
         if isinstance(answer, str) or not isinstance(answer, list | tuple):
             _wrong(self.provider, hook, f"a list of {expected.__name__}", answer)
         return tuple(check(self.provider, hook, expected, element) for element in answer)
@@ -211,7 +213,7 @@ class TrustHandle(Handle):
 
     def signers(self, signature: bytes) -> tuple[str, ...]:
         """Fingerprints or key ids a detached signature names."""
-        return self._ask_some("trust_signers", str, signature=signature)
+        return self._ask_some("trust_signers", str, optional=False, signature=signature)
 
     def verifier(self, signature: bytes, keys: Sequence[bytes], now: int) -> VerifierHandle:
         """Begin to verify `signature` against public keys."""

@@ -10,7 +10,7 @@ import pytest
 from podctl.errors import PluginBroken, PluginConflict, Refused
 from podctl.model.plan import Identity, LaunchPlan, PreparedPod
 from podctl.plugins import discovery, installed
-from podctl.plugins.events import Events
+from podctl.plugins.hooks import Events
 
 if TYPE_CHECKING:
     from collections.abc import Callable
