@@ -115,10 +115,12 @@ def enter(plan: EnterPlan) -> NoReturn:
         # What was read above belongs to that process and to no later one of its number.
         if procs.start_time(plan.pid) != plan.start_time:
             raise PodStateError("the pod ended while it was entered")
-        for fd, flag in joined:
-            setns(fd, flag)
+        # From here on /proc may be the pod's own make; nothing of it is read any more. (Dropping
+        # from the bounding set takes effect at execve only.)
         if bounding != _confinement(os.getpid())[0]:
             caps.drop_bounding(n for n in range(64) if bounding >> n & 1)
+        for fd, flag in joined:
+            setns(fd, flag)
     except OSError as error:
         raise PodctlError(f"cannot enter process {plan.pid}: {error}") from error
     finally:

@@ -142,6 +142,7 @@ class Process:
         self._err, err = os.pipe2(os.O_CLOEXEC)
         self._seen = {self._out: b"", self._err: b""}
         self._open = {self._out, self._err}
+        self._pipes: tuple[int, ...] = (self._out, self._err)
         self.code: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
@@ -188,8 +189,9 @@ class Process:
         if self.code is None:
             os.kill(self.pid, signal.SIGKILL)
             self.reap()
-        for fd in (self._out, self._err):
+        for fd in self._pipes:
             os.close(fd)
+        self._pipes = ()
         self._open.clear()
 
     def _pump(self) -> None:
