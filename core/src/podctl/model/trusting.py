@@ -35,6 +35,7 @@ class Verdict:
 
     `fingerprint` is the primary key's (the trusted one), `signer` the key or subkey that signed.
     `expires` is the earliest expiry among signature, signer and primary key, None for never.
+    `notes` tells of other signatures in the same file that were not good, one line each.
     """
 
     scheme: str
@@ -43,6 +44,7 @@ class Verdict:
     identities: tuple[str, ...]
     signed_at: int
     expires: int | None
+    notes: tuple[str, ...] = ()
 
 
 class Verifier(Protocol):

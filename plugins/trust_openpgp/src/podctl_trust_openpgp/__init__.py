@@ -1,3 +1,3 @@
-"""Detached OpenPGP signatures."""
+"""Detached OpenPGP signatures: the `openpgp` trust scheme of podctl."""
 
 from __future__ import annotations
