@@ -61,7 +61,7 @@ def test_without_review_the_key_is_shown_and_added(store: KeyStore) -> None:
     said: list[str] = []
     assert take(store, said, ask=False)
     assert said[0] == 'prefix: "example.com"'
-    assert "\tAlice <a@example.com>" in said
+    assert "    Alice <a@example.com>" in said
     assert any(review.grouped(OTHER) in line for line in said)
     assert (
         'Trusting "https://example.com/key" for prefix "example.com" without fingerprint review.'

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from podctl.cli.context import Globals
 
 
-def open_session(options: Globals) -> FetchSession:
+def open_session(options: Globals, speaker: str = "image") -> FetchSession:
     """Return what `fetch`, `trust`, `run` and `prepare` need to get images.
+
+    Args:
+        speaker: what messages begin with.
 
     Raises:
         ManifestInvalid, UsageError: a configuration file breaks its rules.
@@ -29,7 +32,7 @@ def open_session(options: Globals) -> FetchSession:
     def tell(text: str) -> None:
         if line is not None:
             line.clear()
-        say("image", text)
+        say(speaker, text)
 
     return FetchSession(
         store=options.store(),

@@ -40,7 +40,7 @@ def command(
     from podctl.plugins import trust_scheme
 
     scope = _scope(prefix, root, bool(locations))
-    session = open_session(options)
+    session = open_session(options, "trust")
     scheme = trust_scheme("openpgp")
     scheme.preload()
     review = not skip_fingerprint_review

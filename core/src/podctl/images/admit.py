@@ -118,6 +118,8 @@ def judge(session: FetchSession, image: Image, ingested: Ingested) -> Verificati
             raise TrustRefused(f'image "{image.name}" has no signature', hint=HINT)
         return Verification.unverified(image.name, image.labels)
     key = trusted_key(session.keystore, image.name, verdict)
+    for note in verdict.notes:
+        session.say(note)
     for identity in verdict.identities or (verdict.fingerprint,):
         session.say(f"signature verified: {identity}")
     return Verification(

@@ -175,6 +175,7 @@ def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
         "identities": list(verdict.identities),
         "signed_at": verdict.signed_at,
         "expires": verdict.expires,
+        "notes": list(verdict.notes),
     }
 
 
@@ -193,6 +194,7 @@ def ingested_from_json(value: Any) -> Ingested:
             identities=tuple(str(identity) for identity in raw["identities"]),
             signed_at=int(raw["signed_at"]),
             expires=None if expires is None else int(expires),
+            notes=tuple(str(note) for note in raw["notes"]),
         )
     return Ingested(
         blob=str(value["blob"]),

@@ -30,10 +30,10 @@ def describe_lines(prefix: str | None, location: str, key: KeyDescription) -> li
     """Return what a reviewer sees: where the key is from, its fingerprints and identities."""
     scope = "root key: trusted for every image" if prefix is None else f'prefix: "{prefix}"'
     lines = [scope, f'key: "{location}"', f"key fingerprint is: {grouped(key.fingerprint)}"]
-    lines += [f"\tsubkey fingerprint: {grouped(subkey)}" for subkey in key.subkeys]
-    lines += [f"\t{identity}" for identity in key.identities]
+    lines += [f"    subkey fingerprint: {grouped(subkey)}" for subkey in key.subkeys]
+    lines += [f"    {identity}" for identity in key.identities]
     if key.revoked:
-        lines.append("\tthis key is revoked: nothing it signed will be accepted")
+        lines.append("    this key is revoked: nothing it signed will be accepted")
     return lines
 
 
