@@ -1,0 +1,155 @@
+"""What the two destinations of an unpacked archive share: their methods, budget and xattr rule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from podctl.errors import ArchiveInvalid
+from podctl.images.tarstream import display
+
+if TYPE_CHECKING:
+    from podctl.images.tarstream import Entry, TarStream
+
+MAX_WARNINGS = 100
+#: caps on what is remembered about opaque directories; more than any real layer has.
+MAX_OPAQUE = 65536
+MAX_OPAQUE_BYTES = 4 << 20
+
+Attributes = tuple[int, int, int, int]
+#: mode, uid, gid, mtime of directories no entry describes; a fixed time, so that unpacking the
+#: same archive twice gives the same tree.
+IMPLIED: Attributes = (0o755, 0, 0, 0)
+
+
+class Tree(Protocol):
+    """Where entries go. Paths are relative, normalised, never empty, without `.` and `..`.
+
+    Each method refuses (ArchiveInvalid) a path whose parent is there and no directory, makes
+    missing parents, and replaces what an earlier entry left at the path itself.
+    """
+
+    def root(self, entry: Entry, xattrs: dict[bytes, bytes]) -> None:
+        """Set the attributes of the root itself."""
+
+    def directory(self, path: bytes, entry: Entry, xattrs: dict[bytes, bytes]) -> None:
+        """Make a directory, or give an existing one new attributes."""
+
+    def file(
+        self, path: bytes, entry: Entry, xattrs: dict[bytes, bytes], archive: TarStream
+    ) -> None:
+        """Make a regular file of the entry's data."""
+
+    def symlink(self, path: bytes, entry: Entry) -> None:
+        """Make a symbolic link."""
+
+    def hardlink(self, path: bytes, target: bytes) -> None:
+        """Link to a non-directory an earlier entry made; a symbolic link is not followed."""
+
+    def fifo(self, path: bytes, entry: Entry) -> None:
+        """Make a FIFO."""
+
+    def discard(self, path: bytes) -> None:
+        """Remove what an earlier entry left there: it was replaced by something skipped."""
+
+    def whiteout(self, path: bytes) -> None:
+        """Hide the path of lower layers; what this layer has there stays."""
+
+    def opaque(self, path: bytes) -> None:
+        """Hide the lower layers' content of the directory (`b""`: the root)."""
+
+    def finish(self) -> tuple[bytes, ...]:
+        """Settle what had to wait; return the directories that are opaque, sorted."""
+
+    def close(self) -> None:
+        """Release what is held; after `finish`, or instead of it."""
+
+
+class Budget:
+    """Counts inodes, implied directories among them."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    def take(self) -> None:
+        """Count one more."""
+        self.used += 1
+        if self.used > self.limit:
+            raise ArchiveInvalid(f"archive: more than {self.limit} entries")
+
+
+class Opaque:
+    """The set of opaque directories, bounded."""
+
+    def __init__(self) -> None:
+        self.paths: set[bytes] = set()
+        self._size = 0
+
+    def add(self, path: bytes) -> None:
+        """Remember a directory."""
+        if path in self.paths:
+            return
+        self.paths.add(path)
+        self._size += len(path)
+        if len(self.paths) > MAX_OPAQUE or self._size > MAX_OPAQUE_BYTES:
+            raise ArchiveInvalid("archive: too many opaque directories")
+
+
+class Warnings:
+    """Distinct warnings, bounded in number."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, None] = {}
+        self._more = 0
+
+    def add(self, text: str) -> None:
+        """Remember one."""
+        if text in self._texts:
+            return
+        if len(self._texts) < MAX_WARNINGS:
+            self._texts[text] = None
+        else:
+            self._more += 1
+
+    def all(self) -> tuple[str, ...]:
+        """Return them in order of their first appearance."""
+        more = (f"and {self._more} more warnings",) if self._more else ()
+        return (*self._texts, *more)
+
+
+def kept_xattrs(entry: Entry, warnings: Warnings, privileged: bool) -> dict[bytes, bytes]:
+    """Return the extended attributes that may be set.
+
+    `user.*` describes content and is kept, but for overlayfs's own names (`userxattr`). File
+    capabilities are kept where the unpacker is root and names no user namespace's root (v2 of
+    capabilities(7)). All else would steer the host's kernel: `trusted.overlay.*` forges redirects
+    and whiteouts, `security.*` labels; ACLs name ids the modes do not show.
+    """
+    kept: dict[bytes, bytes] = {}
+    for name, value in entry.xattrs.items():
+        if name.startswith(b"user.") and not name.startswith(b"user.overlay."):
+            if len(value) > 65536:
+                raise ArchiveInvalid(f"{entry}: extended attribute over 65536 bytes")
+            kept[name] = value
+        elif name == b"security.capability" and privileged and is_capability_v2(value):
+            kept[name] = value
+        else:
+            warnings.add(f"extended attributes {display(name)} are left out")
+    return kept
+
+
+def is_capability_v2(value: bytes) -> bool:
+    """Whether a `security.capability` value is VFS_CAP_REVISION_2 (linux/capability.h)."""
+    return len(value) == 20 and value[3] == 2 and value[0] & ~1 == 0 and not any(value[1:3])
+
+
+def not_a_directory(path: bytes) -> ArchiveInvalid:
+    """The refusal of an entry below something that is no directory (a symbolic link, a file)."""
+    return ArchiveInvalid(f"archive entry {display(path)}: its parent is not a directory")
+
+
+def bad_link(path: bytes, target: bytes, why: str) -> ArchiveInvalid:
+    """The refusal of a hard link."""
+    return ArchiveInvalid(
+        f"archive entry {display(path)}: hard link to {display(target)}, which {why}"
+    )

@@ -1,0 +1,198 @@
+"""The same refusals as unpacking, without a disk: for who may not (yet) unpack.
+
+The tree is kept as (directory number, name) -> node in an open-addressed table of 12 bytes a
+slot, so four million entries need 100 MB where a dictionary of paths would need a gigabyte.
+Keys are 64-bit hashes, seeded per process; an accidental collision (one in 10**6 at four million
+entries) could at worst refuse an archive, or accept one that unpacking then refuses.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+from podctl.images.tree import Opaque, bad_link, not_a_directory
+
+if TYPE_CHECKING:
+    from podctl.images.tarstream import Entry, TarStream
+    from podctl.images.tree import Budget
+
+_NOTHING, _DIRECTORY, _OTHER, _WHITEOUT = range(4)
+_ROOT = 1
+_MASK = (1 << 64) - 1
+
+
+class _Nodes:
+    """Map of (directory number, name) to (number, kind); removal is a kind of its own."""
+
+    def __init__(self) -> None:
+        self._used = 0
+        self._allocate(1024)
+
+    def get(self, directory: int, name: bytes) -> tuple[int, int]:
+        """Return number and kind; kind _NOTHING where nothing is."""
+        value = self._values[self._slot(_key(directory, name))]
+        return value >> 2, value & 3
+
+    def put(self, directory: int, name: bytes, number: int, kind: int) -> None:
+        """Set a node."""
+        key = _key(directory, name)
+        slot = self._slot(key)
+        if not self._keys[slot]:
+            self._used += 1
+            if self._used * 3 > len(self._keys) * 2:
+                self._resize(len(self._keys) * 2)
+                slot = self._slot(key)
+            self._keys[slot] = key
+        self._values[slot] = number << 2 | kind
+
+    def _slot(self, key: int) -> int:
+        keys, mask = self._keys, self._mask
+        slot = key & mask
+        while keys[slot] not in (0, key):
+            slot = slot + 1 & mask
+        return slot
+
+    def _allocate(self, size: int) -> None:
+        self._keys, self._values = array("Q", bytes(8 * size)), array("I", bytes(4 * size))
+        self._mask = size - 1
+
+    def _resize(self, size: int) -> None:
+        old = zip(self._keys, self._values, strict=True)
+        self._allocate(size)
+        for key, value in old:
+            if key:
+                slot = self._slot(key)
+                self._keys[slot] = key
+                self._values[slot] = value
+
+
+def _key(directory: int, name: bytes) -> int:
+    return hash((directory, name)) & _MASK or 1
+
+
+class TreeScan:
+    """A `podctl.images.tree.Tree` that writes nothing; the arguments as TreeWriter's."""
+
+    def __init__(self, whiteouts: bool, budget: Budget) -> None:
+        self._whiteouts = whiteouts
+        self._budget = budget
+        self._opaque = Opaque()
+        self._nodes = _Nodes()
+        self._last = _ROOT
+        self._path = b""
+        self._directory = _ROOT
+
+    def root(self, entry: Entry, xattrs: dict[bytes, bytes]) -> None:
+        pass
+
+    def directory(self, path: bytes, entry: Entry, xattrs: dict[bytes, bytes]) -> None:
+        parent, _, name = path.rpartition(b"/")
+        above = self._enter(parent)
+        _, kind = self._nodes.get(above, name)
+        if kind != _DIRECTORY:
+            if kind != _NOTHING:
+                self._hide_lower(path)
+            self._make(above, name)
+
+    def file(
+        self, path: bytes, entry: Entry, xattrs: dict[bytes, bytes], archive: TarStream
+    ) -> None:
+        archive.skip()
+        self._set(path, _OTHER)
+
+    def symlink(self, path: bytes, entry: Entry) -> None:
+        self._set(path, _OTHER)
+
+    def fifo(self, path: bytes, entry: Entry) -> None:
+        self._set(path, _OTHER)
+
+    def hardlink(self, path: bytes, target: bytes) -> None:
+        parent, _, name = path.rpartition(b"/")
+        above = self._enter(parent)
+        kind = self._find(target)
+        if kind in (_NOTHING, _WHITEOUT):
+            raise bad_link(path, target, "no earlier entry made")
+        if path == target:
+            raise bad_link(path, target, "is the entry itself")
+        if kind == _DIRECTORY:
+            raise bad_link(path, target, "is a directory")
+        _, standing = self._nodes.get(above, name)
+        if standing == _DIRECTORY and target.startswith(path + b"/"):
+            raise bad_link(path, target, "no earlier entry made")
+        self._put(above, name, _OTHER)
+
+    def discard(self, path: bytes) -> None:
+        self._set(path, _NOTHING)
+
+    def whiteout(self, path: bytes) -> None:
+        parent, _, name = path.rpartition(b"/")
+        above = self._enter(parent)
+        _, kind = self._nodes.get(above, name)
+        if kind == _DIRECTORY:
+            self._opaque.add(path)
+        elif kind == _NOTHING:
+            self._put(above, name, _WHITEOUT)
+
+    def opaque(self, path: bytes) -> None:
+        self._enter(path)
+        self._opaque.add(path)
+
+    def finish(self) -> tuple[bytes, ...]:
+        return tuple(
+            path
+            for path in sorted(self._opaque.paths)
+            if not path or self._find(path) == _DIRECTORY
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _set(self, path: bytes, kind: int) -> None:
+        parent, _, name = path.rpartition(b"/")
+        self._put(self._enter(parent), name, kind)
+
+    def _put(self, directory: int, name: bytes, kind: int) -> None:
+        _, standing = self._nodes.get(directory, name)
+        if standing == _DIRECTORY:
+            # What is below it has gone: forget where we were.
+            self._path, self._directory = b"", _ROOT
+        self._nodes.put(directory, name, 0, kind)
+
+    def _enter(self, path: bytes) -> int:
+        """Return the number of a directory, made where it is missing."""
+        if path == self._path:
+            return self._directory
+        directory = _ROOT
+        names = path.split(b"/") if path else []
+        for count, name in enumerate(names, 1):
+            number, kind = self._nodes.get(directory, name)
+            if kind != _DIRECTORY:
+                here = b"/".join(names[:count])
+                if kind == _OTHER:
+                    raise not_a_directory(here + b"/")
+                if kind == _WHITEOUT:
+                    self._hide_lower(here)
+                self._budget.take()
+                number = self._make(directory, name)
+            directory = number
+        self._path, self._directory = path, directory
+        return directory
+
+    def _make(self, above: int, name: bytes) -> int:
+        self._last += 1
+        self._nodes.put(above, name, self._last, _DIRECTORY)
+        return self._last
+
+    def _find(self, path: bytes) -> int:
+        """Return the kind of what a path leads to, _NOTHING where it leads nowhere."""
+        directory, kind = _ROOT, _DIRECTORY
+        for name in path.split(b"/"):
+            if kind != _DIRECTORY:
+                return _NOTHING
+            directory, kind = self._nodes.get(directory, name)
+        return kind
+
+    def _hide_lower(self, path: bytes) -> None:
+        if self._whiteouts:
+            self._opaque.add(path)
