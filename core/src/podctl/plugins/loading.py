@@ -118,23 +118,25 @@ def _register(provider: Provider, instance: object) -> pluggy.PluginManager:
 
 
 class _TimeLimit:
-    """Interrupt the block after some seconds, in the main thread of a process."""
+    """Interrupt the block after some seconds; without effect outside of the main thread."""
 
     __slots__ = ("_active", "_limit", "_previous")
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
+        self._active = False
 
     def __enter__(self) -> None:
         import signal
-        import threading
 
-        # Elsewhere Python lets nobody set a handler.
-        self._active = threading.current_thread() is threading.main_thread()
-        if self._active:
+        try:
             self._previous: Any = signal.signal(signal.SIGALRM, self._expire)
-            # Again and again: a bare `except:` in the provider swallows the first.
-            signal.setitimer(signal.ITIMER_REAL, self._limit, 1.0)
+        except ValueError:
+            # Only the main thread may set a handler.
+            return
+        self._active = True
+        # Again and again: a bare `except:` in the provider swallows the first.
+        signal.setitimer(signal.ITIMER_REAL, self._limit, 1.0)
 
     def __exit__(self, *_: object) -> None:
         import signal
