@@ -97,9 +97,8 @@ def table(rows: Iterable[Sequence[str]], header: Sequence[str] | None = None) ->
     if not lines:
         return
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        out("  ".join(cells).rstrip())
+    form = "  ".join(f"{{:{width}}}" for width in widths).format
+    out("\n".join(form(*line).rstrip() for line in lines))
 
 
 def emit_json(value: object, pretty: bool = False) -> None:

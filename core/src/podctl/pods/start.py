@@ -1,0 +1,186 @@
+"""From images and settings to a pod that is prepared, or that this process becomes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NoReturn
+
+from podctl.errors import PodStateError
+from podctl.pods.directories import PREPARED, RUN
+from podctl.pods.flavors import refuse_manifest
+from podctl.pods.prepare import Contents, check_sources, imagine, overlay_problem, populate
+from podctl.pods.prepared import SETTINGS, assemble, load_parts
+from podctl.pods.removal import discard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from podctl.model.plan import FlavorDescription, LaunchPlan, PreparedPod, RootFilesystem
+    from podctl.model.podmanifest import PodManifest
+    from podctl.plugins import FlavorHandle
+    from podctl.pods.directories import LockedPod, Pod, PodDirectories
+    from podctl.pods.prepared import RunSettings
+    from podctl.store import Store
+
+    Say = Callable[[str], None]
+    #: finds the images and decides what the pod is; called with the store's prepare lock held
+    Decide = Callable[[], Contents]
+
+#: stands for the UUID of a pod that is only imagined
+_NO_UUID = "00000000-0000-4000-8000-000000000000"
+
+
+class Starter:
+    """Starts and prepares pods of one data directory with one flavor.
+
+    Args:
+        pods, store: of the data directory.
+        flavor: loaded.
+        say: prints one line of what is going on (standard error).
+    """
+
+    def __init__(self, pods: PodDirectories, store: Store, flavor: FlavorHandle, say: Say) -> None:
+        self._pods = pods
+        self._store = store
+        self._flavor = flavor
+        self._description: FlavorDescription = flavor.describe()
+        self._say = say
+
+    def prepare(self, decide: Decide, announce: Callable[[str], None]) -> str:
+        """Prepare a pod to be run later; returns its UUID.
+
+        Args:
+            announce: called with the UUID as soon as the pod exists.
+        """
+        pod, _ = self._build(decide, announce)
+        with pod:
+            try:
+                _sync(pod)
+                self._pods.move(pod, PREPARED, durable=True)
+            except BaseException:
+                discard(pod, self._pods)
+                raise
+        return pod.uuid
+
+    def run(self, decide: Decide, announce: Callable[[str], None]) -> NoReturn:
+        """Prepare a pod and become it."""
+        pod, (contents, roots) = self._build(decide, announce, check=check_sources)
+        try:
+            self._pods.move(pod, RUN, durable=False)
+            prepared = assemble(
+                pod.uuid, pod.directory, contents.manifest, contents.settings, roots
+            )
+            self._become(prepared, pod)
+        except BaseException:
+            # Nothing of the app has run: leave no pod that looks as if it had.
+            discard(pod, self._pods)
+            raise
+
+    def plan_run(self, decide: Decide) -> LaunchPlan:
+        """The plan `run` would carry out. Nothing is written."""
+        contents = decide()
+        refuse_manifest(self._description, contents.manifest, contents.settings.insecure)
+        check_sources(contents.manifest)
+        directory = self._pods.path(RUN, _NO_UUID)
+        prepared = imagine(_NO_UUID, directory, contents, self._store)
+        self._flavor.prepare(prepared)
+        return self._flavor.plan(prepared)
+
+    def _build(
+        self,
+        decide: Decide,
+        announce: Callable[[str], None],
+        check: Callable[[PodManifest], None] = lambda _manifest: None,
+    ) -> tuple[LockedPod, tuple[Contents, Mapping[str, RootFilesystem]]]:
+        with self._store.preparing():
+            contents = decide()
+            refuse_manifest(self._description, contents.manifest, contents.settings.insecure)
+            check(contents.manifest)
+            contents = self._with_overlay(contents)
+            pod = self._pods.create()
+            try:
+                announce(pod.uuid)
+                roots = populate(pod, contents, self._store)
+                self._flavor.prepare(
+                    assemble(pod.uuid, pod.directory, contents.manifest, contents.settings, roots)
+                )
+            except BaseException:
+                discard(pod, self._pods)
+                raise
+        return pod, (contents, roots)
+
+    def _with_overlay(self, contents: Contents) -> Contents:
+        if not contents.overlay:
+            return contents
+        problem = overlay_problem(self._pods.data_dir)
+        if problem is None:
+            return contents
+        self._say(f'disabling overlay support: "{problem}"')
+        return contents._replace(overlay=False)
+
+    def _become(self, prepared: PreparedPod, pod: LockedPod) -> NoReturn:
+        from podctl.plugins import events
+        from podctl.pods.launch import launch
+
+        plan = self._flavor.plan(prepared)
+        events(self._say).pod_starting(prepared, plan)
+        launch(plan, prepared, pod.lock_fd)
+
+
+class PreparedStarter:
+    """Runs pods that were prepared before.
+
+    Args:
+        pods: of the data directory.
+        say: prints one line (standard error).
+    """
+
+    def __init__(self, pods: PodDirectories, say: Say) -> None:
+        self._pods = pods
+        self._say = say
+
+    def plan(self, pod: Pod, flavor: FlavorHandle, settings: RunSettings) -> LaunchPlan:
+        """The plan `run` would carry out. Nothing is written."""
+        if pod.place != PREPARED:
+            raise PodStateError(f'pod "{pod.uuid}" is not prepared')
+        return flavor.plan(self._as_it_would_run(pod, settings))
+
+    def run(self, pod: Pod, flavor: FlavorHandle, settings: RunSettings) -> NoReturn:
+        """Become a prepared pod. A pod runs once.
+
+        Raises:
+            PodStateError: it is not prepared, or another process is about to run or remove it.
+        """
+        from podctl.plugins import events
+        from podctl.pods.launch import launch
+        from podctl.sys.files import write_atomic
+
+        locked = self._pods.take(pod) if pod.place == PREPARED else None
+        if locked is None:
+            raise PodStateError(f'pod "{pod.uuid}" is not prepared')
+        prepared = self._as_it_would_run(pod, settings)
+        # What can be refused is refused while the pod can still be run another time.
+        plan = flavor.plan(prepared)
+        events(self._say).pod_starting(prepared, plan)
+        kept = settings._replace(options=prepared.options).to_bytes()
+        write_atomic(locked.path(SETTINGS), kept, mode=0o640, durable=False)
+        self._pods.move(locked, RUN, durable=True)
+        launch(plan, prepared, locked.lock_fd)
+
+    def _as_it_would_run(self, pod: Pod, settings: RunSettings) -> PreparedPod:
+        manifest, before, roots = load_parts(pod.directory)
+        check_sources(manifest)
+        settings = settings._replace(options={**before.options, **settings.options})
+        directory = self._pods.path(RUN, pod.uuid)
+        return assemble(pod.uuid, directory, manifest, settings, roots)
+
+
+def _sync(pod: LockedPod) -> None:
+    """Everything of the pod is on the disk before its name says that it is complete."""
+    from podctl.sys.files import syncfs
+
+    fd = os.open(pod.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syncfs(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,245 @@
+"""What `list` and `status` say of a pod, read from its directory alone.
+
+Nothing here parses with the strict model: a thousand pods are summarised in the time one command
+may take, and a pod whose files are damaged is still named, with what can be read.
+"""
+
+from __future__ import annotations
+
+import os
+from json import JSONDecoder
+from typing import TYPE_CHECKING, Any
+
+from podctl.errors import PodStateError, StoreCorrupt
+from podctl.pods.directories import AFTER_RUN, MANIFEST
+
+if TYPE_CHECKING:
+    from podctl.pods.directories import Pod
+
+_MAX_MANIFEST = 4 << 20
+_CHUNK = 16384
+_DECODER = JSONDecoder()
+#: states in which the manifest is not there yet, or not any more
+_WITHOUT_MANIFEST = frozenset(
+    {"embryo", "preparing", "aborted prepare", "deleting", "exited deleting"}
+)
+
+
+def summarise(pod: Pod, *, details: bool = True) -> dict[str, Any]:
+    """The JSON object of one pod, as `list` and `status` print it; what is not known is absent.
+
+    Args:
+        details: also what a table does not show (mounts, annotations, times of the apps).
+
+    Raises:
+        StoreCorrupt: the manifest is damaged; `bare` still gives UUID and state.
+    """
+    summary = bare(pod)
+    if pod.state in _WITHOUT_MANIFEST:
+        return summary
+    manifest = _read_manifest(pod)
+    if manifest is None:
+        return summary
+    summary.update(_times(pod))
+    entries = _objects(manifest, "apps")
+    apps = [_app(pod, entry) for entry in entries]
+    summary["app_names"] = [app["name"] for app in apps]
+    summary["apps"] = apps
+    if details:
+        for app, entry in zip(apps, entries, strict=True):
+            _add_details(app, pod, entry, manifest, summary)
+        _copy_annotations(manifest, summary)
+    return summary
+
+
+def bare(pod: Pod) -> dict[str, Any]:
+    """What is known of a pod without opening a file of it."""
+    return {"name": pod.uuid, "state": pod.state}
+
+
+def manifest_of(pod: Pod) -> dict[str, Any]:
+    """The pod manifest, as it is on disk.
+
+    Raises:
+        PodStateError: the pod has none in its state.
+        StoreCorrupt: it is damaged.
+    """
+    manifest = None if pod.state in _WITHOUT_MANIFEST else _read_manifest(pod)
+    if manifest is None:
+        raise PodStateError(f'pod "{pod.uuid}" has no manifest while it is {pod.state}')
+    return manifest
+
+
+def running_pid(pod: Pod) -> int | None:
+    """Number of the pod's first process as seen here; None while it is not known to run."""
+    from podctl.sys.procs import is_running, read_instance
+
+    try:
+        instance = read_instance(pod.directory)
+    except ValueError:
+        return None
+    return instance.pid if instance is not None and is_running(instance) else None
+
+
+def exit_codes(pod: Pod) -> dict[str, int]:
+    """App name -> exit code, of the apps whose code was recorded.
+
+    A flavor whose app is the pod's own process (fly) has nobody to record it.
+    """
+    directory = pod.path("status")
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return {}
+    codes = {}
+    for name in names:
+        code = _read_code(f"{directory}/{name}")
+        if code is not None:
+            codes[name] = code
+    return codes
+
+
+def _read_manifest(pod: Pod) -> dict[str, Any] | None:
+    """The manifest's object; None when the pod is gone, or never got one."""
+    try:
+        fd = os.open(pod.path(MANIFEST), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreCorrupt(f'pod "{pod.uuid}": manifest: {error.strerror}') from None
+    try:
+        value = _DECODER.decode(_read_all(fd).decode())
+    except (OSError, ValueError, RecursionError):
+        raise StoreCorrupt(f'pod "{pod.uuid}": manifest is damaged') from None
+    finally:
+        os.close(fd)
+    if not isinstance(value, dict):
+        raise StoreCorrupt(f'pod "{pod.uuid}": manifest is damaged')
+    return value
+
+
+def _read_all(fd: int) -> bytes:
+    """Most manifests are short: one read, instead of the several a file object makes."""
+    data = os.read(fd, _CHUNK)
+    if len(data) < _CHUNK:
+        return data
+    with open(fd, "rb", closefd=False) as file:
+        return data + file.read(_MAX_MANIFEST)
+
+
+def _times(pod: Pod) -> dict[str, int]:
+    """Creation and start, in seconds since the epoch."""
+    found = {}
+    if pod.created is not None:
+        found["created_at"] = int(pod.created)
+    started = pod.started()
+    if started is not None:
+        found["started_at"] = int(started)
+    return found
+
+
+def _modified(path: str) -> float | None:
+    """mtime of a file in seconds since the epoch, None when it is missing."""
+    try:
+        return os.stat(path, follow_symlinks=False).st_mtime
+    except OSError:
+        return None
+
+
+def _app(pod: Pod, entry: dict[str, Any]) -> dict[str, Any]:
+    image = entry.get("image")
+    return {
+        "name": _text(entry, "name"),
+        "state": _app_state(pod),
+        "image_name": _image_name(image) if isinstance(image, dict) else "",
+        "image_id": _text(image, "id") if isinstance(image, dict) else "",
+    }
+
+
+def _add_details(
+    app: dict[str, Any],
+    pod: Pod,
+    entry: dict[str, Any],
+    manifest: dict[str, Any],
+    summary: dict[str, Any],
+) -> None:
+    for key in ("created_at", "started_at"):
+        if key in summary:
+            app[key] = summary[key] * 1_000_000_000
+    status = pod.path(f"status/{app['name']}")
+    code, ended = _read_code(status), _modified(status)
+    if pod.state in AFTER_RUN and code is not None and ended is not None:
+        app["exit_code"] = code
+        app["finished_at"] = int(ended * 1_000_000_000)
+    mounts = _mounts(pod, entry, manifest)
+    if mounts:
+        app["mounts"] = mounts
+    section = entry.get("app")
+    if isinstance(section, dict):
+        _copy_annotations(section, app)
+
+
+def _app_state(pod: Pod) -> str:
+    if pod.state == "running":
+        return "running"
+    if pod.state in AFTER_RUN:
+        return "exited"
+    return "created" if pod.state == "prepared" else "unknown"
+
+
+def _read_code(path: str) -> int | None:
+    """An exit status as recorded; 1 when the record cannot be read as one (rkt's rule)."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(16)
+    except OSError:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        return 1
+
+
+def _mounts(pod: Pod, entry: dict[str, Any], manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    volumes = {_text(volume, "name"): volume for volume in _objects(manifest, "volumes")}
+    section = entry.get("app")
+    points = _objects(section, "mountPoints") if isinstance(section, dict) else []
+    read_only_points = {_text(point, "path") for point in points if point.get("readOnly") is True}
+    found = []
+    for mount in _objects(entry, "mounts"):
+        name, path = _text(mount, "volume"), _text(mount, "path")
+        own = mount.get("appVolume")
+        volume = own if isinstance(own, dict) else volumes.get(name, {})
+        read_only = volume.get("readOnly")
+        if not isinstance(read_only, bool):
+            read_only = path in read_only_points
+        source = _text(volume, "source") or pod.path(f"sharedVolumes/{name}")
+        found.append(
+            {"name": name, "container_path": path, "host_path": source, "read_only": read_only}
+        )
+    return found
+
+
+def _image_name(image: dict[str, Any]) -> str:
+    name = _text(image, "name")
+    for label in _objects(image, "labels"):
+        if label.get("name") == "version":
+            return f"{name}:{_text(label, 'value')}"
+    return name
+
+
+def _copy_annotations(source: dict[str, Any], target: dict[str, Any]) -> None:
+    for key, name in (("userAnnotations", "user_annotations"), ("userLabels", "user_labels")):
+        value = source.get(key)
+        if isinstance(value, dict) and value:
+            target[name] = value
+
+
+def _objects(parent: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    value = parent.get(key)
+    return [item for item in value if type(item) is dict] if type(value) is list else []
+
+
+def _text(parent: dict[str, Any], key: str) -> str:
+    value = parent.get(key)
+    return value if isinstance(value, str) else ""
