@@ -63,17 +63,22 @@ def use_image(session: FetchSession, record: ImageRecord) -> None:
     """
     if not session.store.privileged:
         return
-    from podctl.images.admit import readmit
-
     verification = session.store.verification(record.key)
     unpacked = all(session.store.layer(layer) is not None for layer in record.layers)
     if verification is None or not unpacked or not _agrees(record, verification):
-        readmit(session, record)
+        _readmit(session, record)
     elif session.verifies:
         if verification.insecure:
-            readmit(session, record)
+            _readmit(session, record)
         else:
             _check_standing(session, record, verification)
+
+
+def _readmit(session: FetchSession, record: ImageRecord) -> None:
+    # Not at the top: running an image that is in order needs none of what this imports.
+    from podctl.images.admit import readmit
+
+    readmit(session, record)
 
 
 def _agrees(record: ImageRecord, verification: Verification) -> bool:
@@ -96,9 +101,7 @@ def _check_standing(session: FetchSession, record: ImageRecord, verification: Ve
         )
     expired = verification.expires is not None and verification.expires <= time.time()
     if expired or hashlib.sha256(key.data).hexdigest() != verification.key_digest:
-        from podctl.images.admit import readmit
-
-        readmit(session, record)
+        _readmit(session, record)
 
 
 def _stored(session: FetchSession, reference: Reference, policy: str) -> ImageRecord | None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from podctl.model.fetching import FetchRequest
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from podctl.images.transfer import Progress
-    from podctl.model.fetching import Credential
+    from podctl.model.fetching import Credential, FetchRequest
     from podctl.store import Store
     from podctl.trust.keystore import KeyStore
 
@@ -57,6 +55,7 @@ class FetchSession:
     def request(self, *, want_signature: bool | None = None) -> FetchRequest:
         """Return what a transport may know of this session."""
         from podctl import __version__
+        from podctl.model.fetching import FetchRequest
 
         return FetchRequest(
             credentials=self.load_credentials(),
