@@ -62,6 +62,7 @@ class Reply:
         cut: close the connection after so many bytes of the body.
         reset: make that a TCP reset, or for TLS an end without close_notify.
         trickle: seconds between single bytes, head included.
+        body_trickle: the same for the body alone.
         endless: repeat the body for ever.
         raw: bytes to send in place of everything.
         hold: wait until it is set before the body is sent.
@@ -75,6 +76,7 @@ class Reply:
     cut: int | None = None
     reset: bool = False
     trickle: float | None = None
+    body_trickle: float | None = None
     endless: bool = False
     raw: bytes | None = None
     hold: threading.Event | None = None
@@ -203,6 +205,8 @@ class Server:
         self.routes: dict[str, Route] = dict(routes or {})
         #: every request in the order of arrival
         self.log: list[Request] = []
+        #: client addresses of the connections taken
+        self.connections: list[Any] = []
         self._context = None if identity is None else identity.context()
         self._socket = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=64
@@ -255,9 +259,10 @@ class Server:
     def _accept(self) -> None:
         while not self._closing.is_set():
             try:
-                client, _ = self._socket.accept()
+                client, peer = self._socket.accept()
             except OSError:
                 return
+            self.connections.append(peer)
             self._open.add(client)
             thread = threading.Thread(target=self._converse, args=(client,), daemon=True)
             self._threads.append(thread)
@@ -303,10 +308,10 @@ class _Writer:
     def send(self, request: Request, reply: Reply) -> bool:
         """Return whether the connection may serve another request."""
         if reply.raw is not None:
-            self._put(reply.raw, reply)
+            self._put(reply.raw, reply.trickle)
             _close_politely(self._client)
             return False
-        self._put(self._head(reply), reply)
+        self._put(self._head(reply), reply.trickle)
         if reply.hold is not None:
             reply.hold.wait()
         if request.method == "HEAD" or reply.status in (204, 304):
@@ -335,22 +340,23 @@ class _Writer:
 
     def _body(self, reply: Reply) -> None:
         body = reply.body if reply.cut is None else reply.body[: reply.cut]
+        pause = reply.trickle or reply.body_trickle
         while True:
             if reply.framing == "chunked":
-                self._put(b"%x\r\n%s\r\n" % (len(body), body) if body else b"", reply)
+                self._put(b"%x\r\n%s\r\n" % (len(body), body) if body else b"", pause)
             else:
-                self._put(body, reply)
+                self._put(body, pause)
             if not reply.endless:
                 break
         if reply.framing == "chunked" and reply.cut is None:
-            self._put(b"0\r\n\r\n", reply)
+            self._put(b"0\r\n\r\n", pause)
 
-    def _put(self, data: bytes, reply: Reply) -> None:
-        if reply.trickle is None:
+    def _put(self, data: bytes, pause: float | None) -> None:
+        if pause is None:
             self._client.sendall(data)
             return
         for byte in data:
-            if self._closing.wait(reply.trickle):
+            if self._closing.wait(pause):
                 raise ConnectionAbortedError
             self._client.sendall(bytes((byte,)))
 

@@ -89,6 +89,7 @@ class Answer:
                 raise Interrupted(explain(error, self.target, self._wire.pace)) from None
             if not data:
                 return
+            self._wire.pace.delivered(len(data))
             yield data
 
     def __enter__(self) -> Answer:

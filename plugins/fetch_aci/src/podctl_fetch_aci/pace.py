@@ -15,6 +15,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from podctl_fetch_aci.limits import Limits
 
+#: What chunked framing may add: bytes on the wire per byte of body, and beyond them. One-byte
+#: chunks take six; extensions and trailers are never read by anybody and could go on for ever.
+_FRAMING = 8
+_FRAMING_FLOOR = 2 << 20
+_LATE = "server is too slow: an answer was not complete in time"
+
 
 class Pace:
     """How the server is keeping up with the answer being read."""
@@ -25,6 +31,8 @@ class Pace:
         self._speed = 0
         self._waited = 0.0
         self._arrived = 0
+        self._wire = 0
+        self._allowed = _FRAMING_FLOOR
         #: Why a read was given up, for the message.
         self.reason: str | None = None
 
@@ -33,12 +41,18 @@ class Pace:
         self.reason = None
         self._deadline = time.monotonic() + self._limits.header
         self._speed = 0
+        self._wire, self._allowed = 0, _FRAMING_FLOOR
 
     def expect_body(self, *, small: bool) -> None:
         """Headers are complete: a small body has a deadline, a large one a least speed."""
         self._deadline = time.monotonic() + self._limits.small if small else None
         self._speed = 0 if small else self._limits.speed
         self._waited, self._arrived = 0.0, 0
+        self._wire, self._allowed = 0, _FRAMING_FLOOR
+
+    def delivered(self, size: int) -> None:
+        """So many bytes of body came out of what was read."""
+        self._allowed += size * _FRAMING
 
     def before_read(self) -> float:
         """Return how long the next read may wait, in seconds.
@@ -50,15 +64,19 @@ class Pace:
             return self._limits.idle
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise self._give_up("server is too slow: an answer was not complete in time")
+            raise self._give_up(_LATE)
         return min(left, self._limits.idle)
 
     def after_read(self, size: int, waited: float) -> None:
         """Count one read.
 
         Raises:
-            TimeoutError: a whole window went by below the least speed.
+            TimeoutError: a whole window went by below the least speed, or nearly nothing of what
+                arrives is body.
         """
+        self._wire += size
+        if self._wire > self._allowed:
+            raise self._give_up("server sends framing without content")
         self._waited += waited
         self._arrived += size
         if self._waited < self._limits.window:
@@ -69,7 +87,10 @@ class Pace:
 
     def timed_out(self) -> None:
         """The socket's own time-out struck."""
-        self.reason = self.reason or "server sent nothing in time"
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self.reason = _LATE
+        else:
+            self.reason = "server sent nothing in time"
 
     def _give_up(self, reason: str) -> TimeoutError:
         self.reason = reason

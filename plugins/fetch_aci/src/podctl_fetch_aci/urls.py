@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -13,6 +14,7 @@ _IPV6 = frozenset("0123456789abcdef:.")
 #: RFC 3986: what may stand in a path or query, `%` included.
 _SAFE = "%/:@!$&'()*+,;=~-._"
 MAX_URL = 8192
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 class Target(NamedTuple):
@@ -92,7 +94,12 @@ def follow(base: Target, location: str) -> Target:
     """
     # Header values arrive decoded as Latin-1; most servers mean UTF-8.
     text = location.encode("latin-1", "replace").decode("utf-8", "replace")
-    return parse(urljoin(base.url, text))
+    if _ABSOLUTE.match(text):
+        return parse(text)
+    try:
+        return parse(urljoin(base.url, text))
+    except ValueError:
+        raise FetchFailed("URL has a malformed host or port") from None
 
 
 def signature_of(target: Target) -> Target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client  # noqa: TID253 - this module is imported by transport_preload
 import ssl
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -97,12 +98,27 @@ class Adapter(HTTPAdapter):
         conn.ca_certs = conn.ca_cert_dir = None
 
 
+class _Response(http.client.HTTPResponse):
+    """Refuses what http.client lets through: a negative chunk length makes it read to the end of
+    the connection at once, into memory."""
+
+    def _read_next_chunk_size(self) -> int:
+        size = int(super()._read_next_chunk_size())  # type: ignore[misc]
+        if size < 0:
+            raise ValueError("negative chunk length")
+        return size
+
+
 def _use_pools(manager: PoolManager, wire: Wire, *, proxied: bool) -> None:
     class Plain(connection.HTTPConnection):
+        response_class = _Response
+
         def _new_conn(self) -> Any:
             return _connect(self, wire, proxied=proxied)
 
     class Tls(connection.HTTPSConnection):
+        response_class = _Response
+
         def _new_conn(self) -> Any:
             return _connect(self, wire, proxied=proxied)
 
