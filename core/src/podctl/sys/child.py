@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
 from podctl.errors import PodctlError
-from podctl.sys import caps
+from podctl.sys import caps, seccomp
 from podctl.sys import constants as c
 from podctl.sys.calls import close_range, no_new_privileges, prctl
 from podctl.sys.imports import forbid_imports
@@ -33,11 +33,14 @@ EXTRACT_CAPS = (c.CAP_CHOWN, c.CAP_DAC_OVERRIDE, c.CAP_FOWNER, c.CAP_FSETID, c.C
 
 
 class Privileges(Enum):
-    """What the child keeps. Without root there is nothing to drop but the way back up."""
+    """What the child keeps. Without root there is nothing to drop but the way back up.
+
+    NONE and EXTRACT cannot execute a program, nor make the calls podctl.sys.seccomp denies.
+    """
 
     #: user nobody, no group, no capability, no way to gain any
     NONE = "none"
-    #: uid 0 with EXTRACT_CAPS alone, in its own mount namespace
+    #: uid 0 with EXTRACT_CAPS alone, in its own mount namespace, without sockets
     EXTRACT = "extract"
     #: the parent's
     SAME = "same"
@@ -225,6 +228,7 @@ def _drop(privileges: Privileges, directory: int | None) -> None:
     _set_limits()
     if os.geteuid() != 0:
         no_new_privileges()
+        seccomp.restrict(network=privileges is Privileges.NONE)
         return
     if privileges is Privileges.NONE:
         _become_nobody()
@@ -246,6 +250,7 @@ def _become_nobody() -> None:
     os.setresuid(NOBODY, NOBODY, NOBODY)
     caps.set_capabilities(())
     no_new_privileges()
+    seccomp.restrict(network=True)
     # Other processes of user nobody must not trace this one.
     prctl(c.PR_SET_DUMPABLE, 0)
 
@@ -260,6 +265,7 @@ def _keep_extract(directory: int | None) -> None:
     caps.drop_bounding(EXTRACT_CAPS, last)
     caps.set_capabilities(EXTRACT_CAPS)
     no_new_privileges()
+    seccomp.restrict(network=False)
 
 
 def _confine(directory: int) -> None:
