@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Levels of dependencies of dependencies; a loop is found long before.
 MAX_DEPTH = 64
+#: Seconds a clock may be set back without an image being verified anew.
+CLOCK_SLACK = 3600
 POLICIES = ("never", "new", "update")
 
 
@@ -99,8 +101,14 @@ def _check_standing(session: FetchSession, record: ImageRecord, verification: Ve
             "which is not trusted for it any more",
             hint=HINT,
         )
-    expired = verification.expires is not None and verification.expires <= time.time()
-    if expired or hashlib.sha256(key.data).hexdigest() != verification.key_digest:
+    now = time.time()
+    expired = verification.expires is not None and verification.expires <= now
+    # A clock that runs before our own note would let what has expired count again.
+    if (
+        expired
+        or now < verification.verified_at - CLOCK_SLACK
+        or hashlib.sha256(key.data).hexdigest() != verification.key_digest
+    ):
         _readmit(session, record)
 
 

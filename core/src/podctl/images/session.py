@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,8 +21,7 @@ PROXY_VARIABLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FetchSession:
+class FetchSession(NamedTuple):
     """One command's way to images.
 
     Args:
@@ -42,7 +41,7 @@ class FetchSession:
     load_credentials: Callable[[], tuple[Credential, ...]] = tuple
     insecure: frozenset[str] = frozenset()
     trust_keys_from_https: bool = False
-    proxies: Mapping[str, str] = field(default_factory=dict)
+    proxies: Mapping[str, str] = MappingProxyType({})
     say: Callable[[str], None] = lambda _line: None
     progress: Progress | None = None
     max_bytes: int = 16 << 30

@@ -6,11 +6,14 @@ out in its own process, in the order of the fields, and ends with `execve`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
-@dataclass(frozen=True, slots=True)
-class Overlay:
+class Overlay(NamedTuple):
     """An overlay filesystem at `target`: `lowers` from highest to lowest priority."""
 
     target: str
@@ -19,8 +22,7 @@ class Overlay:
     work: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
+class Bind(NamedTuple):
     """A bind mount of a host path onto a path inside the root filesystem.
 
     `source` is a host path; `target` is resolved inside the app's root and never leaves it,
@@ -35,8 +37,7 @@ class Bind:
     propagation: str = "slave"
 
 
-@dataclass(frozen=True, slots=True)
-class Filesystem:
+class Filesystem(NamedTuple):
     """A new filesystem (proc, tmpfs, devpts...) inside the root; `options` as for mount(8)."""
 
     fstype: str
@@ -45,8 +46,7 @@ class Filesystem:
     flags: tuple[str, ...] = ("nosuid", "nodev", "noexec")
 
 
-@dataclass(frozen=True, slots=True)
-class WriteFile:
+class WriteFile(NamedTuple):
     """A file core writes inside the root: `target` is resolved in-root like a bind's.
 
     `missing_only`: leave an existing file of the image alone.
@@ -58,16 +58,14 @@ class WriteFile:
     missing_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Symlink:
+class Symlink(NamedTuple):
     """A symbolic link inside the root, made only where nothing stands."""
 
     target: str
     to: str
 
 
-@dataclass(frozen=True, slots=True)
-class Directory:
+class Directory(NamedTuple):
     """A directory inside the root with this mode, made (with its parents, 0755) where missing;
     one that exists is left alone."""
 
@@ -78,8 +76,7 @@ class Directory:
 Step = Overlay | Bind | Filesystem | WriteFile | Symlink | Directory
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Numeric ids of the process; `groups` are the supplementary ones."""
 
     uid: int
@@ -87,8 +84,7 @@ class Identity:
     groups: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """User and group as an app section gives them; core resolves them inside the root.
 
     A number means that number, a name is looked up in the root's /etc/passwd or /etc/group, an
@@ -101,8 +97,7 @@ class Account:
     groups: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class LaunchPlan:
+class LaunchPlan(NamedTuple):
     """Everything between a prepared pod and its first process.
 
     Args:
@@ -128,16 +123,15 @@ class LaunchPlan:
     steps: tuple[Step, ...]
     identity: Identity | Account
     working_directory: str
-    environment: dict[str, str]
+    environment: Mapping[str, str]
     argv: tuple[str, ...]
     read_only_root: bool = False
     no_new_privileges: bool = False
-    inherited: dict[str, str] = field(default_factory=dict)
-    records: dict[str, str] = field(default_factory=dict)
+    inherited: Mapping[str, str] = MappingProxyType({})
+    records: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class EnterPlan:
+class EnterPlan(NamedTuple):
     """A process inside a running pod: join `namespaces` of `pid`, take its root, then exec.
 
     Core moves it into the control groups of `pid` and gives it no capability in its bounding set
@@ -155,12 +149,11 @@ class EnterPlan:
     identity: Identity | Account
     no_new_privileges: bool
     working_directory: str
-    environment: dict[str, str]
+    environment: Mapping[str, str]
     argv: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FlavorDescription:
+class FlavorDescription(NamedTuple):
     """What a flavor does with what a pod may ask.
 
     Args:
@@ -178,16 +171,14 @@ class FlavorDescription:
     isolators: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class RootFilesystem:
+class RootFilesystem(NamedTuple):
     """Where an app's root comes from: overlay layers (highest first), or a ready directory."""
 
     lowers: tuple[str, ...]
     directory: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedApp:
+class PreparedApp(NamedTuple):
     """One app of a prepared pod, everything resolved except what lies inside its root.
 
     Args:
@@ -212,11 +203,10 @@ class PreparedApp:
     root: str
     mounts: tuple[Bind, ...]
     read_only_rootfs: bool
-    environment: dict[str, str]
+    environment: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedPod:
+class PreparedPod(NamedTuple):
     """A pod as a flavor sees it.
 
     Args:
@@ -236,7 +226,7 @@ class PreparedPod:
     directory: str
     apps: tuple[PreparedApp, ...]
     networks: tuple[str, ...] = ("default",)
-    options: dict[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = MappingProxyType({})
     resolv_conf: str | None = None
     hosts: str | None = None
     insecure: frozenset[str] = frozenset()

@@ -54,7 +54,7 @@ def plan_to_json(plan: LaunchPlan) -> dict[str, object]:
 
 def _fields(value: Step | Identity | Account) -> dict[str, object]:
     """Fields of a plan's value, tuples as lists."""
-    found = {name: getattr(value, name) for name in type(value).__slots__}
+    found = {name: getattr(value, name) for name in type(value)._fields}
     return {key: list(item) if isinstance(item, tuple) else item for key, item in found.items()}
 
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import Refused, TrustRefused
 from podctl.model.names import check_identifier
@@ -33,8 +32,7 @@ ADMIN_GROUP = "podctl-admin"
 _HEX = frozenset("0123456789abcdef")
 
 
-@dataclass(frozen=True, slots=True)
-class TrustedKey:
+class TrustedKey(NamedTuple):
     """One key file that is in force.
 
     Args:

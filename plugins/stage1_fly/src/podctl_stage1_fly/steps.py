@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from podctl.model.plan import Bind, Directory, Overlay, Symlink, WriteFile
@@ -75,4 +74,4 @@ def _volumes(pod: PreparedPod, app: PreparedApp) -> list[Bind]:
     if _DNS_OPTIONS & pod.options.keys():
         # What the command line says of DNS outranks a volume.
         found.pop(_RESOLV_CONF, None)
-    return [replace(found[target], target=target) for target in sorted(found)]
+    return [found[target]._replace(target=target) for target in sorted(found)]
