@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -40,14 +39,14 @@ class _Changed(Fly):
 
     def stage1_plan(self, pod: PreparedPod) -> LaunchPlan:
         plan = super().stage1_plan(pod)
-        return replace(plan, **{k: v(plan) if callable(v) else v for k, v in self.changes.items()})
+        return plan._replace(**{k: v(plan) if callable(v) else v for k, v in self.changes.items()})
 
 
 class _LooseEnter(Fly):
     def stage1_enter(self, pod: PreparedPod, app: str, argv: Sequence[str]) -> EnterPlan:
         from podctl.model.plan import Identity
 
-        return replace(super().stage1_enter(pod, app, argv), identity=Identity(0, 0))
+        return super().stage1_enter(pod, app, argv)._replace(identity=Identity(0, 0))
 
 
 def _without(kind: str) -> Callable[[LaunchPlan], object]:
@@ -63,7 +62,7 @@ MUTANTS: list[tuple[Fly, str, dict[str, Any]]] = [
         {},
     ),
     (
-        _Changed(identity=lambda plan: replace(plan.identity, groups=())),
+        _Changed(identity=lambda plan: plan.identity._replace(groups=())),
         "test_user_group_and_groups",
         {},
     ),

@@ -30,7 +30,7 @@ from podctl.sys.mounts import detach_below, make_tree_slave, mount, pivot_root, 
 from podctl.sys.namespaces import KINDS, pidfd_open, setns, unshare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from podctl.model.plan import EnterPlan, LaunchPlan, PreparedPod
 
@@ -49,7 +49,7 @@ class _Program(NamedTuple):
     file_fd: int
     path: str
     argv: tuple[str, ...]
-    environment: dict[str, str]
+    environment: Mapping[str, str]
     identity: Identity
     no_new_privileges: bool
 
@@ -152,7 +152,7 @@ def _prepare(root_fd: int, plan: LaunchPlan | EnterPlan, *, no_new_privileges: b
     )
 
 
-def _check_strings(argv: tuple[str, ...], environment: dict[str, str]) -> None:
+def _check_strings(argv: tuple[str, ...], environment: Mapping[str, str]) -> None:
     """What execve(2) cannot carry is refused while there is somebody to tell."""
     if not argv:
         raise InvalidInput("there is nothing to execute", hint="try --exec=BINARY")
@@ -210,7 +210,7 @@ def _new_namespaces(names: Iterable[str]) -> None:
         ) from error
 
 
-def _write_records(directory: str, records: dict[str, str]) -> None:
+def _write_records(directory: str, records: Mapping[str, str]) -> None:
     """Who the pod's first process is. After a reboot they mean nothing, so no fsync."""
     texts = {name: text.replace("{pid}", str(os.getpid())) for name, text in records.items()}
     texts[procs.RECORD] = procs.current_instance().to_text()

@@ -6,9 +6,13 @@ import errno
 import os
 import stat
 import struct
+from typing import TYPE_CHECKING
 
 from podctl.errors import AppNotExecutable, AppNotFound, PodctlError
 from podctl.sys.inroot import open_in_root
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: ELF e_machine -> machine name of uname(2)
 _MACHINES = {
@@ -26,7 +30,7 @@ _HEAD = 4096
 
 
 def find_program(
-    root_fd: int, program: str, environment: dict[str, str], working_directory: str
+    root_fd: int, program: str, environment: Mapping[str, str], working_directory: str
 ) -> str:
     """Return the path to execute, as seen with `root_fd` as root.
 
@@ -53,7 +57,7 @@ def find_program(
     raise AppNotFound(f"{program}: no such program in the image{where}")
 
 
-def _candidates(program: str, environment: dict[str, str], working_directory: str) -> list[str]:
+def _candidates(program: str, environment: Mapping[str, str], working_directory: str) -> list[str]:
     if program in ("", ".", ".."):
         raise AppNotFound(f"{program!r} names no program")
     if "/" in program:
