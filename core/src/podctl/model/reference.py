@@ -174,8 +174,8 @@ def _check_value(label: str, value: str) -> None:
         plain = plain.replace(char, "a")
     if not (plain.isascii() and plain.isalnum()) or len(value) > 255:
         raise InvalidInput(f"label {label}={value!r} must be letters, digits and ._~+:@/-")
-    if ".." in value.split("/"):
-        raise InvalidInput(f"label {label}={value!r} must not hold ..")
+    if not {"", ".", ".."}.isdisjoint(value.split("/")):
+        raise InvalidInput(f"label {label}={value!r} must not hold //, . or .. as a path would")
 
 
 def _parse_url(text: str, scheme: str, suffix: str = ".aci") -> Reference:
