@@ -1,9 +1,9 @@
-"""An image with its dependencies as one root filesystem.
+"""From an image to the root filesystem of an app: dependencies in order, whitelists applied.
 
-The flat list of images goes from highest to lowest priority: the image itself, then its
-dependencies depth first, of which later listed ones override earlier ones (appc image manifest,
-`dependencies`). Without path whitelists the list simply is a stack of overlay layers; with one, no
-overlay can express what is left out, and a tree is rendered once and shared.
+The flat list has the image first; behind each image stand its dependencies, those listed later
+before those listed earlier, so that a later dependency overrides an earlier one and the image all
+of them (appc specification, dependency matching; rkt's order). Without a whitelist the list is an
+overlay's list of lower directories; with one, a tree is rendered.
 """
 
 from __future__ import annotations
@@ -12,176 +12,281 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import NotFound, Refused
-from podctl.model.labels import host_labels
 from podctl.model.plan import RootFilesystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from podctl.images.copying import Filter
     from podctl.model.image import Image
     from podctl.model.manifest import Dependency
     from podctl.store import ImageRecord, Store
 
-    #: Reads an image's manifest: (format, bytes) -> Image.
-    Parse = Callable[[str, bytes], Image]
-
+#: Levels of dependencies below the image.
 MAX_DEPTH = 64
-#: Images in one flat list; each is an overlay layer, and the kernel takes 500 at most.
-MAX_IMAGES = 400
+#: Entries of the flat list; an overlay takes some 500 lower directories.
+MAX_IMAGES = 256
 
 
-class Item(NamedTuple):
-    """One image of the flat list and every whitelist that applies to it (its own and those of
-    the images it is a dependency of)."""
+class Whitelist:
+    """The paths that are kept of an image, by its own whitelist and those of its ancestors.
+
+    A path counts when every one of the whitelists names it. Directories that lead to such a path
+    count as well. A directory's entries are not named with it.
+    """
+
+    __slots__ = ("_exact", "_parents")
+
+    def __init__(self, whitelists: list[tuple[str, ...]]) -> None:
+        exact = frozenset.intersection(*(frozenset(map(_relative, w)) for w in whitelists))
+        self._exact = exact
+        self._parents = {
+            path[:at] for path in exact for at, letter in enumerate(path) if letter == "/"
+        }
+
+    def keeps(self, path: str, is_directory: bool) -> bool:
+        """See podctl.store.copying.Choice."""
+        return path in self._exact or (is_directory and path in self._parents)
+
+
+def _relative(path: str) -> str:
+    return "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+class Part(NamedTuple):
+    """One entry of the flat list.
+
+    Args:
+        record: the image.
+        whitelists: the whitelists that hold for it, by the key of the image that has them.
+    """
 
     record: ImageRecord
-    whitelists: tuple[frozenset[str], ...]
+    whitelists: dict[str, tuple[str, ...]]
 
 
-def flat_list(store: Store, key: str, parse: Parse) -> list[Item]:
-    """Resolve an image's dependencies within the store, highest priority first.
+class Resolved(NamedTuple):
+    """An image with its dependencies.
 
-    An image that is reached twice stands once, at its highest priority.
+    Args:
+        parts: the flat list, highest priority first.
+        tree: id of the rendered tree that is needed; None where an overlay does.
+    """
+
+    parts: tuple[Part, ...]
+    tree: str | None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the images, the top one first."""
+        return tuple(part.record.key for part in self.parts)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Digests of their layers, in the same order."""
+        return tuple(part.record.layers[0] for part in self.parts)
+
+    def needs(self) -> bytes:
+        """Content of the `images.json` of a pod whose only image this is."""
+        from podctl.store.usage import dump_needs
+
+        return dump_needs(self.keys, self.layers, [self.tree] if self.tree else [])
+
+
+def resolve(
+    store: Store, key: str, *, check: Callable[[ImageRecord], None] | None = None
+) -> Resolved:
+    """Find an image's dependencies in the store and put them in order.
+
+    Args:
+        check: called for each image before its manifest is believed; raises to refuse it.
 
     Raises:
         NotFound: a dependency is not in the store.
-        Refused: the dependencies form a loop, or are too deep or too many.
+        Refused: a loop, too many levels or images, or a dependency that is not what was pinned.
+        ManifestInvalid, StoreCorrupt: a manifest cannot be used.
     """
-    found: dict[str, Item] = {}
+    parts = tuple(_Walk(store, check).walk(key))
+    tree = None
+    if any(part.whitelists for part in parts):
+        from podctl.store.trees import tree_id
 
-    def visit(record: ImageRecord, inherited: tuple[frozenset[str], ...], path: list[str]) -> None:
-        if record.key in path:
-            raise Refused(f'image "{record.name}" depends on itself')
-        if len(path) >= MAX_DEPTH:
-            raise Refused(f'image "{record.name}": more than {MAX_DEPTH} levels of dependencies')
-        image = parse(record.format, store.manifest(record.key))
-        own = frozenset(_clean(entry) for entry in image.path_whitelist)
-        whitelists = (*inherited, own) if own else inherited
-        if record.key not in found:
-            found[record.key] = Item(record, whitelists)
-            if len(found) > MAX_IMAGES:
-                raise Refused(f'image "{record.name}": more than {MAX_IMAGES} dependencies')
-        for dependency in reversed(image.dependencies):
-            visit(_find(store, image, dependency), whitelists, [*path, record.key])
-
-    visit(store.image(key), (), [])
-    return list(found.values())
+        holding = ";".join(",".join(part.whitelists) for part in parts)
+        tree = tree_id((part.record.key for part in parts), holding)
+    return Resolved(parts, tree)
 
 
-def rootfs(store: Store, key: str, parse: Parse) -> tuple[RootFilesystem, list[Item]]:
-    """Return what an overlay's lower layers are for an image, rendering a tree if it must.
+def rootfs(store: Store, image: str | Resolved) -> RootFilesystem:
+    """Where an app's root comes from: layers for an overlay, or a rendered tree; root only.
+
+    The caller holds `store.locks.preparing()`.
 
     Raises:
-        NotFound: an image or a layer is not there.
-        Refused: see `flat_list`.
+        NotFound: a layer is not unpacked; and what `resolve` raises.
     """
-    items = flat_list(store, key, parse)
-    if any(item.whitelists for item in items):
-        return RootFilesystem(lowers=(_tree(store, items),)), items
-    return RootFilesystem(lowers=tuple(_layers(store, items))), items
+    resolved = resolve(store, image) if isinstance(image, str) else image
+    if resolved.tree is None:
+        return RootFilesystem(tuple(path for path, _ in sources(store, resolved)))
+    from podctl.store.trees import render
+
+    return RootFilesystem((render(store, resolved.tree, resolved.keys, sources(store, resolved)),))
 
 
-def copy_into(store: Store, key: str, directory: str, parse: Parse) -> list[Item]:
-    """Render an image with its dependencies as a copy of its own into an empty directory."""
-    items = flat_list(store, key, parse)
-    _copy(store, items, directory, link=False)
-    return items
+def copy_into(
+    store: Store,
+    image: str | Resolved,
+    directory: str,
+    warn: Callable[[str], None] | None = None,
+) -> None:
+    """Copy an image's root filesystem, dependencies included, into an empty directory; root only.
+
+    Raises:
+        NotFound: a layer is not unpacked; and what `resolve` raises.
+        OSError: it cannot be written.
+    """
+    resolved = resolve(store, image) if isinstance(image, str) else image
+    copy_layers([(path, choice) for path, choice in sources(store, resolved)], directory, warn)
 
 
-def copy_alone(store: Store, key: str, directory: str) -> None:
-    """Copy the image's own layers into an empty directory, without dependencies."""
-    _copy(store, [Item(store.image(key), ())], directory, link=False)
+def copy_layers(
+    layers: list[tuple[str, Whitelist | None]],
+    directory: str,
+    warn: Callable[[str], None] | None = None,
+) -> None:
+    """Merge layers into an empty directory, sharing nothing with them."""
+    from podctl.store.copying import Source, merge
 
-
-def tree_id(items: list[Item]) -> str:
-    """Name of the rendered tree of a flat list: the same images in the same order, one tree."""
-    import hashlib
-
-    keys = ",".join(item.record.key for item in items)
-    return f"deps-sha512-{hashlib.sha512(keys.encode()).hexdigest()[:64]}"
-
-
-def _tree(store: Store, items: list[Item]) -> str:
-    """Render the tree of a flat list unless it is there; return its root filesystem's path."""
-    from podctl.store.trees import render_once
-
-    def fill(directory: str) -> None:
-        _copy(store, items, directory, link=True)
-
-    return render_once(store, tree_id(items), fill)
-
-
-def _copy(store: Store, items: list[Item], directory: str, *, link: bool) -> None:
-    from podctl.images.copying import TreeCopy
-
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    fds: list[int] = []
     try:
-        copy = TreeCopy(fd, link=link)
-        for item in items:
-            accept = _filter(item.whitelists)
-            for layer in _layers(store, [item]):
-                copy.add(layer, accept)
-        copy.finish()
+        fds = [os.open(path, flags) for path, _ in layers]
+        fds.append(os.open(directory, flags))
+        merge([Source(fds[at], layers[at][1]) for at in range(len(layers))], fds[-1], warn=warn)
     finally:
-        os.close(fd)
+        for fd in fds:
+            os.close(fd)
 
 
-def _filter(whitelists: tuple[frozenset[str], ...]) -> Filter | None:
-    """What the whitelists leave of an image: the paths in all of them, and the directories above.
+def sources(store: Store, resolved: Resolved) -> list[tuple[str, Whitelist | None]]:
+    """Root filesystems of the flat list, and what counts of each.
 
-    A listed directory does not stand for its content (appc: the list is complete).
+    Raises:
+        NotFound: one is not unpacked.
     """
-    if not whitelists:
-        return None
-    allowed = frozenset.intersection(*whitelists)
-    above = {parent for path in allowed for parent in _parents(path)}
-
-    def accept(path: str, is_directory: bool) -> bool:
-        return path in allowed or (is_directory and path in above)
-
-    return accept
-
-
-def _parents(path: str) -> list[str]:
-    parts = path.split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]
-
-
-def _clean(path: str) -> str:
-    return os.path.normpath(path).lstrip("/")
-
-
-def _layers(store: Store, items: list[Item]) -> list[str]:
-    paths = []
-    for item in items:
-        for diff_id in reversed(item.record.layers):
-            path = store.layer(diff_id)
-            if path is None:
-                raise NotFound(
-                    f'image "{item.record.name}" is not unpacked', hint="fetch it as root"
-                )
-            paths.append(path)
-    return paths
-
-
-def _find(store: Store, image: Image, dependency: Dependency) -> ImageRecord:
-    """Find a dependency in the store: by its image ID where it pins one, else by name."""
-    if dependency.image_id is not None:
-        record = store.lookup(store.key_of(dependency.image_id))
-        if record is not None and record.name != dependency.image_name:
-            raise Refused(
-                f'dependency {dependency.image_id} of "{image.name}" is named "{record.name}", '
-                f'not "{dependency.image_name}"'
+    found = []
+    for part in resolved.parts:
+        path = store.layer(part.record.layers[0])
+        if path is None:
+            raise NotFound(
+                f'image "{part.record.name}" ({part.record.key}) is not unpacked',
+                hint="fetch it as root",
             )
-    else:
-        labels = dict(dependency.labels)
-        record = store.find(dependency.image_name, labels) or store.find(
-            dependency.image_name, {**host_labels(), **labels}
-        )
-    if record is None:
-        raise NotFound(
-            f'dependency "{dependency.image_name}" of image "{image.name}" is not in the store',
-            hint=f"podctl fetch {dependency.image_name}",
-        )
-    return record
+        whitelists = list(part.whitelists.values())
+        found.append((path, Whitelist(whitelists) if whitelists else None))
+    return found
+
+
+class _Walk:
+    """Depth first through dependencies, each image once for each set of whitelists above it."""
+
+    def __init__(self, store: Store, check: Callable[[ImageRecord], None] | None) -> None:
+        self._store = store
+        self._check = check
+        self._parts: list[Part] = []
+        self._images: dict[str, Image] = {}
+        #: for each image, the sets of whitelists (by key) under which it is in the list
+        self._seen: dict[str, list[frozenset[str]]] = {}
+
+    def walk(self, key: str) -> list[Part]:
+        record = self._store.image(key)
+        #: (image, whitelists from above, the images above it)
+        pending: list[tuple[ImageRecord, dict[str, tuple[str, ...]], tuple[str, ...]]] = [
+            (record, {}, ())
+        ]
+        while pending:
+            record, whitelists, above = pending.pop()
+            self._check_path(record, above)
+            image = self._image(record)
+            if image.path_whitelist:
+                whitelists = {**whitelists, record.key: image.path_whitelist}
+            if self._covered(record.key, frozenset(whitelists)):
+                continue
+            self._parts.append(Part(record, whitelists))
+            if len(self._parts) > MAX_IMAGES:
+                raise Refused(f'image "{key}" depends on more than {MAX_IMAGES} images')
+            # A stack: what is pushed last, the dependency listed last, comes first.
+            path = (*above, record.key)
+            pending += [
+                (self._find(dependency, image.name), whitelists, path)
+                for dependency in image.dependencies
+            ]
+        return self._parts
+
+    def _check_path(self, record: ImageRecord, above: tuple[str, ...]) -> None:
+        if record.key in above:
+            names = [self._images[key].name for key in above[above.index(record.key) :]]
+            loop = " -> ".join([*names, record.name])
+            raise Refused(f"dependency loop: {loop}", hint="the images' authors must break it")
+        if len(above) > MAX_DEPTH:
+            top = self._images[above[0]].name
+            raise Refused(f'image "{top}" has more than {MAX_DEPTH} levels of dependencies')
+
+    def _covered(self, key: str, whitelists: frozenset[str]) -> bool:
+        """Whether the image stands higher up already, restricted by no more than now."""
+        sets = self._seen.setdefault(key, [])
+        if any(seen <= whitelists for seen in sets):
+            return True
+        sets.append(whitelists)
+        return False
+
+    def _image(self, record: ImageRecord) -> Image:
+        image = self._images.get(record.key)
+        if image is None:
+            if self._check is not None:
+                self._check(record)
+            image = self._images[record.key] = parse(self._store, record)
+        return image
+
+    def _find(self, dependency: Dependency, parent: str) -> ImageRecord:
+        name, image_id = dependency.image_name, dependency.image_id
+        if image_id is None:
+            record = self._store.find(name, dependency.labels)
+        else:
+            record = self._store.lookup(self._store.key_of(image_id))
+        if record is None:
+            what = image_id or ",".join([name, *(f"{k}={v}" for k, v in dependency.labels.items())])
+            raise NotFound(
+                f'image "{parent}": dependency "{what}" is not in the store',
+                hint=f"podctl fetch {name}",
+            )
+        _check_dependency(dependency, record, parent)
+        return record
+
+
+def _check_dependency(dependency: Dependency, record: ImageRecord, parent: str) -> None:
+    """Hold what was found against all a dependency says of it."""
+    what = f'image "{parent}": dependency "{dependency.image_name}"'
+    image_id = dependency.image_id
+    if image_id is not None and not record.layers[0].startswith(image_id):
+        raise Refused(f"{what} is pinned to {image_id}, found {record.layers[0]}")
+    if record.name != dependency.image_name:
+        raise Refused(f'{what} is an image of the name "{record.name}"')
+    for label, value in dependency.labels.items():
+        if record.labels.get(label) != value:
+            raise Refused(
+                f'{what} must have label {label} "{value}", found "{record.labels.get(label)}"'
+            )
+    if dependency.size is not None and dependency.size not in (record.size, record.blob_size):
+        raise Refused(f"{what} must have {dependency.size} bytes, found {record.size}")
+
+
+def parse(store: Store, record: ImageRecord) -> Image:
+    """Read an image's manifest by its format; root reads its own copy.
+
+    Raises:
+        ManifestInvalid: it breaks the format.
+        NotFound, StoreCorrupt: it is not there, or not readable.
+    """
+    from podctl.plugins import image_format
+
+    image: Image = image_format(record.format).image(store.manifest(record.key))
+    return image

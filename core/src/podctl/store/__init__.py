@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from podctl.store.records import ImageRecord, RemoteRecord, Verification
-from podctl.store.staging import Partial, Staging
 from podctl.store.store import StagedImage, Store
+
+if TYPE_CHECKING:
+    from podctl.store.staging import Partial, Staging
 
 __all__ = [
     "ImageRecord",
@@ -15,3 +19,12 @@ __all__ = [
     "Store",
     "Verification",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # What only commands that write need is imported when it is asked for.
+    if name in ("Partial", "Staging"):
+        from podctl.store import staging
+
+        return getattr(staging, name)
+    raise AttributeError(name)

@@ -1,58 +1,91 @@
 """Where everything of the store lies below the data directory, and with which mode.
 
-The directories below `cas` may be written by members of the group; `cas` itself, `layers`,
-`verified` and `trees` by root alone. So a member can put anything *into* a shared directory, but
-cannot replace one by a link: what root does below them stays there as long as it names single
-entries and never follows a link at the end.
+`cas` may be written by members of the group; `layers`, `verified` and `trees` by root alone.
+docs/reference/data-directory.md describes every file.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 
-#: Directories the group shares (setgid: what is made inside belongs to the group as well).
+#: What a member of the group may write (setgid: what is made inside belongs to the group as well).
 SHARED_MODE = 0o2770
-#: Files of the shared part.
 SHARED_FILE = 0o660
+#: The same where no group was set up.
+OWN_MODE = 0o750
+OWN_FILE = 0o640
+#: What root alone may look at.
 PRIVATE_MODE = 0o700
+PRIVATE_FILE = 0o600
 
-_SHARED = ("cas/blobs", "cas/images", "cas/remotes", "cas/tmp", "cas/locks")
-_PRIVATE = ("layers", "verified", "trees")
+BLOBS, IMAGES, REMOTES, TEMPORARY = "cas/blobs/sha256", "cas/images", "cas/remotes", "cas/tmp"
+QUARANTINE = "cas/quarantine"
+LAYERS, VERIFIED, TREES = "layers", "verified", "trees"
+#: what URLs delivered to root: the group's records in REMOTES could name any image
+OWN_REMOTES = "verified/remotes"
+SHARED = ("cas", "cas/blobs", BLOBS, IMAGES, REMOTES, TEMPORARY)
+PRIVATE = (LAYERS, VERIFIED, OWN_REMOTES, TREES)
+
+#: Beginning of the names of what is being made, or being deleted, in `layers` and `trees`.
+UNFINISHED = ".tmp-"
+#: Ends of names in `cas/tmp`: an image on its way in, one on its way out, a download.
+STAGE, REMOVED, PARTIAL, PARTIAL_STATE = ".stage", ".removed", ".part", ".state"
 
 
 class Layout:
-    """Paths below one data directory. Nothing is touched but by `create`."""
+    """Names below one data directory, relative to it; `path` makes them absolute.
+
+    Relative names below `cas` are for `podctl.store.area.Area`, which follows no link in them.
+    """
 
     def __init__(self, data_dir: str) -> None:
         self.top = os.path.realpath(data_dir)
-        self.images = f"{self.top}/cas/images"
-        self.temporary = f"{self.top}/cas/tmp"
-        self.layers = f"{self.top}/layers"
-        self.trees = f"{self.top}/trees"
 
-    def blob(self, digest: str) -> str:
-        """Path of a blob; `digest` is `sha256:` and 64 digits, checked by the record's parser."""
-        return f"{self.top}/cas/blobs/{digest.removeprefix('sha256:')}"
+    def path(self, name: str) -> str:
+        """Absolute path of a name below the data directory."""
+        return f"{self.top}/{name}"
 
-    def image(self, key: str) -> str:
+    @staticmethod
+    def blob(digest: str) -> str:
+        """Name of a blob; `digest` is `sha256:` and 64 digits, checked by the record's parser."""
+        digits = digest.removeprefix("sha256:")
+        return f"{BLOBS}/{digits[:2]}/{digits}"
+
+    @staticmethod
+    def image(key: str) -> str:
         """Directory of an image's record."""
-        return f"{self.images}/{key}"
+        return f"{IMAGES}/{key}"
 
-    def remote(self, url: str) -> str:
+    @staticmethod
+    def remote(url: str) -> str:
         """Record of what was last fetched from a URL."""
-        return f"{self.top}/cas/remotes/{name_of(url)}.json"
+        return f"{REMOTES}/{name_of(url)}.json"
+
+    @staticmethod
+    def own_remote(url: str) -> str:
+        """The same, of what root fetched itself."""
+        return f"{OWN_REMOTES}/{name_of(url)}.json"
 
     def layer(self, diff_id: str) -> str:
-        """Directory of an unpacked layer."""
-        return f"{self.layers}/{diff_id}"
+        """Absolute path of an unpacked layer's directory."""
+        return f"{self.top}/{LAYERS}/{diff_id}"
+
+    def tree(self, tree_id: str) -> str:
+        """Absolute path of a rendered tree's directory."""
+        return f"{self.top}/{TREES}/{tree_id}"
 
     def verification(self, key: str) -> str:
-        """Root's note of why an image may be used."""
-        return f"{self.top}/verified/{key}.json"
+        """Absolute path of root's note of why an image may be used."""
+        return f"{self.top}/{VERIFIED}/{key}.json"
 
-    def lock(self, name: str) -> str:
-        """A lock file of the shared part."""
-        return f"{self.top}/cas/locks/{name}"
+    def shared(self) -> bool:
+        """Whether a group shares `cas` (`podctl setup-data-dir` has been here)."""
+        try:
+            status = os.stat(f"{self.top}/cas", follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return bool(status.st_mode & stat.S_ISGID and status.st_mode & stat.S_IWGRP)
 
     def create(self, *, privileged: bool) -> None:
         """Make the directories that are missing; existing ones keep owner and mode.
@@ -62,13 +95,13 @@ class Layout:
         """
         if not os.path.isdir(self.top):
             os.makedirs(os.path.dirname(self.top), exist_ok=True)
-            make_directory(self.top, 0o750)
-        make_directory(f"{self.top}/cas", 0o2750)
-        for name in _SHARED:
-            make_directory(f"{self.top}/{name}", SHARED_MODE)
+            make_directory(self.top, OWN_MODE)
+        mode = SHARED_MODE if self.shared() else OWN_MODE
+        for name in SHARED:
+            make_directory(self.path(name), mode)
         if privileged:
-            for name in _PRIVATE:
-                make_directory(f"{self.top}/{name}", PRIVATE_MODE)
+            for name in PRIVATE:
+                make_directory(self.path(name), PRIVATE_MODE)
 
 
 def make_directory(path: str, mode: int) -> None:
@@ -84,4 +117,4 @@ def name_of(url: str) -> str:
     """A file name for a URL."""
     import hashlib
 
-    return hashlib.sha256(url.encode()).hexdigest()
+    return hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()

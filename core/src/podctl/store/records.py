@@ -10,13 +10,15 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from podctl.errors import StoreCorrupt
-from podctl.sys.files import read_small
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_RECORD = 1 << 20
 _HEX = frozenset("0123456789abcdef")
+#: Seconds since the epoch beyond which a time stamp is damage (the year 9999).
+_END_OF_TIME = 253_402_300_799
+_MAX_SIZE = 1 << 62
 
 
 class ImageRecord(NamedTuple):
@@ -102,74 +104,83 @@ def dump(record: NamedTuple) -> bytes:
     return json.dumps(value, sort_keys=True).encode() + b"\n"
 
 
-def load_image(path: str, key: str, last_used: float) -> ImageRecord:
+def parse_image(data: bytes, what: str, key: str, last_used: float) -> ImageRecord:
     """Read the record of image `key`.
+
+    Args:
+        what: its path, for the message.
 
     Raises:
         StoreCorrupt: it is no valid record, or that of another image.
-        FileNotFoundError: there is none.
     """
-    value = _load(path)
+    value = _object(data, what)
     try:
         record = ImageRecord(
-            key=str(value["key"]),
+            key=_digest(value["key"], "sha512-", 64),
             format=_word(value["format"]),
-            name=str(value["name"]),
+            name=_text(value["name"]),
             labels=_text_map(value["labels"]),
             layers=tuple(_digest(layer, "sha512-", 128) for layer in value["layers"]),
             blob=_digest(value["blob"], "sha256:", 64),
-            blob_size=int(value["blob_size"]),
-            size=int(value["size"]),
-            imported_at=float(value["imported_at"]),
+            blob_size=_count(value["blob_size"]),
+            size=_count(value["size"]),
+            imported_at=_time(value["imported_at"]),
             last_used=last_used,
-            latest=bool(value["latest"]),
-            source=str(value["source"]),
-            signed=bool(value["signed"]),
-            tree_size=int(value.get("tree_size", 0)),
+            latest=_flag(value["latest"]),
+            source=_text(value["source"]),
+            signed=_flag(value["signed"]),
+            tree_size=_count(value.get("tree_size", 0)),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise _corrupt(path, error) from error
-    if record.key != key or not record.layers:
-        raise _corrupt(path, "it is the record of another image")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _corrupt(what, error) from error
+    if record.key != key:
+        raise _corrupt(what, "it is the record of another image")
+    # An image is known by the digest of its one layer, so a record cannot pass off another's.
+    if len(record.layers) != 1 or not record.layers[0].startswith(key):
+        raise _corrupt(what, "its layer is not the image")
     return record
 
 
-def load_remote(path: str, url: str) -> RemoteRecord | None:
-    """Read what was last fetched from `url`; None when there is no usable record."""
+def parse_remote(data: bytes, what: str) -> RemoteRecord:
+    """Read what was last fetched from a URL.
+
+    Raises:
+        StoreCorrupt: it is no valid record.
+    """
+    value = _object(data, what)
     try:
-        value = _load(path)
-        etag = value["etag"]
-        record = RemoteRecord(
-            url=str(value["url"]),
+        return RemoteRecord(
+            url=_text(value["url"]),
             key=_digest(value["key"], "sha512-", 64),
-            etag=None if etag is None else str(etag),
-            max_age=int(value["max_age"]),
-            downloaded_at=float(value["downloaded_at"]),
+            etag=None if value["etag"] is None else _text(value["etag"]),
+            max_age=_count(value["max_age"]),
+            downloaded_at=_time(value["downloaded_at"]),
         )
-    except (FileNotFoundError, StoreCorrupt, KeyError, TypeError, ValueError):
-        # Only a cache: without it the source is asked again.
-        return None
-    return record if record.url == url else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise _corrupt(what, error) from error
 
 
-def load_verification(path: str) -> Verification | None:
-    """Read root's note; None when there is none or it is damaged (it is then made again)."""
+def parse_verification(data: bytes, what: str) -> Verification:
+    """Read root's note.
+
+    Raises:
+        StoreCorrupt: it is damaged.
+    """
+    value = _object(data, what)
     try:
-        value = _load(path)
-        expires = value["expires"]
         return Verification(
-            scheme=str(value["scheme"]),
-            fingerprint=str(value["fingerprint"]),
-            name=str(value["name"]),
+            scheme=_text(value["scheme"]),
+            fingerprint=_text(value["fingerprint"]),
+            name=_text(value["name"]),
             labels=_text_map(value["labels"]),
-            key_path=str(value["key_path"]),
-            key_digest=str(value["key_digest"]),
-            expires=None if expires is None else int(expires),
-            verified_at=int(value["verified_at"]),
-            insecure=value["insecure"] is not False,
+            key_path=_text(value["key_path"]),
+            key_digest=_text(value["key_digest"]),
+            expires=None if value["expires"] is None else int(_time(value["expires"])),
+            verified_at=int(_time(value["verified_at"])),
+            insecure=_flag(value["insecure"]),
         )
-    except (FileNotFoundError, StoreCorrupt, KeyError, TypeError, ValueError):
-        return None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _corrupt(what, error) from error
 
 
 def check_key(key: str) -> str:
@@ -184,36 +195,67 @@ def check_key(key: str) -> str:
         raise StoreCorrupt(f'"{key}" is no image ID') from error
 
 
-def _load(path: str) -> dict[str, Any]:
+def is_digest(text: str, prefix: str, digits: int) -> bool:
+    """Whether `text` is `prefix` and exactly so many lower-case hexadecimal digits."""
+    digest = text.removeprefix(prefix)
+    return text.startswith(prefix) and len(digest) == digits and _HEX.issuperset(digest)
+
+
+def _object(data: bytes, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(read_small(path, MAX_RECORD))
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise _corrupt(path, error) from error
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _corrupt(what, error) from error
     if not isinstance(value, dict):
-        raise _corrupt(path, "it is no JSON object")
+        raise _corrupt(what, "it is no JSON object")
     return value
 
 
-def _corrupt(path: str, reason: object) -> StoreCorrupt:
-    return StoreCorrupt(f'record "{path}" is damaged: {reason}', hint="run podctl fsck --repair")
+def _corrupt(what: str, reason: object) -> StoreCorrupt:
+    if isinstance(reason, KeyError):
+        reason = f"{reason} is missing"
+    return StoreCorrupt(f'record "{what}" is damaged: {reason}', hint="run podctl fsck --repair")
 
 
 def _digest(value: object, prefix: str, digits: int) -> str:
-    text = str(value)
-    digest = text.removeprefix(prefix)
-    if not text.startswith(prefix) or len(digest) != digits or not _HEX.issuperset(digest):
-        raise ValueError(f"{text[:80]!r} is no {prefix} digest")
-    return text
+    if not isinstance(value, str) or not is_digest(value, prefix, digits):
+        raise ValueError(f"{str(value)[:80]!r} is no {prefix} digest")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:80]!r} is no string")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{str(value)[:80]!r} is neither true nor false")
+    return value
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_SIZE:
+        raise ValueError(f"{str(value)[:80]!r} is no size")
+    return value
+
+
+def _time(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{str(value)[:80]!r} is no time")
+    # Also false for NaN, which Python's JSON accepts.
+    if not 0 <= value <= _END_OF_TIME:
+        raise ValueError(f"{str(value)[:80]!r} is no time")
+    return value
 
 
 def _word(value: object) -> str:
-    text = str(value)
-    if not text or not text.replace("-", "a").isalnum():
+    text = _text(value)
+    if not text or len(text) > 64 or not text.replace("-", "a").isalnum():
         raise ValueError(f"{text[:80]!r} is no format name")
     return text
 
 
 def _text_map(value: Any) -> dict[str, str]:
-    return {str(name): str(text) for name, text in value.items()}
+    return {_text(name): _text(text) for name, text in value.items()}

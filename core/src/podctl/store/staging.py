@@ -1,4 +1,8 @@
-"""An image on its way into the store: where its bytes gather until they may count."""
+"""An image on its way into the store: where its bytes gather until they may count.
+
+Each thing that is being made is locked by its maker (flock on the directory, or on the file of a
+download), so what nobody holds was abandoned; podctl.store.leftovers clears it away.
+"""
 
 from __future__ import annotations
 
@@ -6,62 +10,68 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from podctl.errors import StoreCorrupt
 from podctl.model.fetching import CacheState
-from podctl.store.layout import PRIVATE_MODE, SHARED_FILE, SHARED_MODE, make_directory, name_of
+from podctl.store.area import is_own_file
+from podctl.store.layout import (
+    LAYERS,
+    PARTIAL,
+    PARTIAL_STATE,
+    PRIVATE_FILE,
+    PRIVATE_MODE,
+    STAGE,
+    TEMPORARY,
+    UNFINISHED,
+    name_of,
+)
 from podctl.store.records import dump
 from podctl.sys.files import (
     fsync_directory,
-    read_small,
     remove_tree,
-    rename_durable,
+    rename_exchange,
     syncfs,
-    write_all,
+    write_atomic,
 )
-from podctl.sys.locks import LockedFile, lock, open_lock_file
+from podctl.sys.locks import lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from podctl.store.area import Area
     from podctl.store.layout import Layout
     from podctl.store.records import ImageRecord
 
-#: Held shared by whoever stages; who gets it exclusively may clear away what was abandoned.
-STAGING_LOCK = "staging"
-#: Names of layers that are being unpacked.
-UNFINISHED = ".unfinished-"
 _MAX_STATE = 8192
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: Inside a staging directory: the bytes as downloaded, and what becomes the image's record.
+STAGED_BLOB, STAGED_RECORD = "blob", "image"
 
 
 class Staging:
-    """Staging of one image; leaving the context removes what was not kept.
+    """Staging of one image; leaving the context removes what was not kept."""
 
-    Attributes:
-        directory: where to unpack the root filesystem; None for who may not (no root).
-    """
-
-    def __init__(self, layout: Layout, *, privileged: bool) -> None:
+    def __init__(self, layout: Layout, area: Area, *, privileged: bool) -> None:
         self._layout = layout
-        self._name = os.urandom(8).hex()
-        self._lock = LockedFile(layout.lock(STAGING_LOCK), exclusive=False, mode=SHARED_FILE)
-        self._layer = f"{layout.layers}/{UNFINISHED}{self._name}" if privileged else None
-        self._record = f"{layout.temporary}/{self._name}.image"
-        self._blob = f"{layout.temporary}/{self._name}.blob"
+        self._area = area
+        name = os.urandom(8).hex()
+        self._stage = f"{TEMPORARY}/{name}{STAGE}"
+        self._stage_fd = -1
+        self._layer = f"{layout.path(LAYERS)}/{UNFINISHED}{name}" if privileged else None
+        self._layer_fd = -1
         self._blob_fd = -1
         self._partial: Partial | None = None
 
     @property
     def directory(self) -> str | None:
-        """See the class."""
+        """Where to unpack the root filesystem; None for who may not (no root)."""
         return None if self._layer is None else f"{self._layer}/rootfs"
 
     @property
     def blob_fd(self) -> int:
-        """A file for the image's bytes as downloaded."""
+        """A file for the image's bytes as downloaded, open for reading and writing."""
         if self._blob_fd < 0:
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._blob_fd = os.open(self._blob, flags, 0o600)
-            os.fchmod(self._blob_fd, SHARED_FILE)
+            self._blob_fd = self._area.create(f"{self._stage}/{STAGED_BLOB}")
         return self._blob_fd
 
     def adopt_blob(self, partial: Partial) -> None:
@@ -69,10 +79,12 @@ class Staging:
         self._partial = partial
 
     def __enter__(self) -> Staging:
-        self._lock.acquire()
-        if self._layer is not None:
-            make_directory(self._layer, PRIVATE_MODE)
-            make_directory(f"{self._layer}/rootfs", 0o755)
+        try:
+            self._lock_stage()
+            self._lock_layer()
+        except BaseException:
+            self._clear()
+            raise
         return self
 
     def __exit__(
@@ -81,47 +93,50 @@ class Staging:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            if self._blob_fd >= 0:
-                os.close(self._blob_fd)
-            for path in (self._blob, self._record, self._layer):
-                if path is not None:
-                    remove_tree(path)
-        finally:
-            self._lock.release()
+        self._clear()
 
-    def write_layer_notes(self, diff_id: str, manifest: bytes) -> None:
+    def write_layer_notes(self, diff_id: str, manifest: bytes, opaque: tuple[str, ...]) -> None:
         """Put manifest and completion mark beside the unpacked tree."""
         if self._layer is None:
             return
-        _write(f"{self._layer}/manifest", manifest, 0o600)
-        note = {"diff_id": diff_id}
-        _write(f"{self._layer}/done.json", json.dumps(note).encode() + b"\n", 0o600)
+        note = json.dumps({"diff_id": diff_id, "opaque": list(opaque)}).encode() + b"\n"
+        write_atomic(f"{self._layer}/manifest", manifest, mode=PRIVATE_FILE, durable=False)
+        write_atomic(f"{self._layer}/done.json", note, mode=PRIVATE_FILE, durable=False)
 
     def write_record(self, record: ImageRecord, manifest: bytes, signature: bytes | None) -> str:
-        """Write the directory that becomes the image's record; return its path."""
-        make_directory(self._record, SHARED_MODE)
-        _write(f"{self._record}/manifest", manifest, SHARED_FILE)
+        """Write the directory that becomes the image's record; return its name."""
+        name = f"{self._stage}/{STAGED_RECORD}"
+        self._area.make_directory(name)
+        self._area.write_new(f"{name}/manifest", manifest)
         if signature is not None:
-            _write(f"{self._record}/signature", signature, SHARED_FILE)
-        _write(f"{self._record}/record.json", dump(record), SHARED_FILE)
-        return self._record
+            self._area.write_new(f"{name}/signature", signature)
+        self._area.write_new(f"{name}/record.json", dump(record))
+        return name
 
     def sync(self) -> None:
         """Make all of it durable at once: one syncfs costs less than an fsync for each file."""
-        fd = os.open(self._layout.top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with self._area.directory(TEMPORARY) as fd:
             syncfs(fd)
-        finally:
-            os.close(fd)
 
     def keep_blob(self, digest: str) -> None:
-        """Rename the bytes to their digest. The partial's own lock is still held."""
+        """Rename the bytes to their digest; an older file of that name may be damaged.
+
+        Raises:
+            StoreCorrupt: somebody has exchanged the file meanwhile.
+        """
         target = self._layout.blob(digest)
         if self._partial is not None:
+            self._area.make_directory(os.path.dirname(target))
             self._partial.become(target)
         elif self._blob_fd >= 0:
-            rename_durable(self._blob, target)
+            self._area.make_directory(os.path.dirname(target))
+            source = f"{self._stage}/{STAGED_BLOB}"
+            _check_still(self._area, self._blob_fd, source)
+            self._area.rename(source, target)
+        else:
+            return
+        self._area.sync_directory(os.path.dirname(target))
+        self._area.sync_directory(os.path.dirname(os.path.dirname(target)))
 
     def keep_layer(self, diff_id: str) -> None:
         """Rename the tree to its digest; one that is there already is the same tree."""
@@ -134,40 +149,80 @@ class Staging:
             if not os.path.exists(f"{target}/done.json"):
                 raise
             return
-        fsync_directory(self._layout.layers)
+        fsync_directory(self._layout.path(LAYERS))
+
+    def replace_layer(self, diff_id: str) -> None:
+        """Put the tree in place of a damaged one, which is left where this one was unpacked."""
+        if self._layer is None:
+            return
+        target = self._layout.layer(diff_id)
+        if os.path.lexists(target):
+            rename_exchange(self._layer, target)
+        else:
+            os.rename(self._layer, target)
+        fsync_directory(self._layout.path(LAYERS))
+
+    def _lock_stage(self) -> None:
+        """Make and lock the staging directory; a cleaner may take it for abandoned in between."""
+        while self._stage_fd < 0:
+            self._area.make_directory(self._stage)
+            fd = self._area.open(self._stage, os.O_RDONLY | os.O_DIRECTORY)
+            lock(fd, exclusive=True)
+            if self._area.is_at(fd, self._stage):
+                self._stage_fd = fd
+            else:
+                os.close(fd)
+
+    def _lock_layer(self) -> None:
+        if self._layer is None:
+            return
+        while self._layer_fd < 0:
+            os.mkdir(self._layer, PRIVATE_MODE)
+            self._layer_fd = _lock_directory(self._layer)
+        os.mkdir("rootfs", PRIVATE_MODE, dir_fd=self._layer_fd)
+        os.chmod("rootfs", 0o755, dir_fd=self._layer_fd)
+
+    def _clear(self) -> None:
+        try:
+            self._area.remove(self._stage)
+            if self._layer is not None:
+                remove_tree(self._layer)
+        finally:
+            for fd in (self._blob_fd, self._stage_fd, self._layer_fd):
+                if fd >= 0:
+                    os.close(fd)
+            self._blob_fd = self._stage_fd = self._layer_fd = -1
 
 
 class Partial:
     """A download in progress, one process at a time; leaving the context removes it unless kept.
 
     Attributes:
-        fd: the file the bytes are kept in, open for reading and writing.
+        fd: the file the bytes are kept in, open for reading and writing, locked.
         size: bytes of an earlier attempt that may be continued.
         state: validators of that attempt.
     """
 
-    def __init__(self, layout: Layout, url: str, on_wait: Callable[[], None] | None) -> None:
-        base = f"{layout.temporary}/{name_of(url)}"
-        self._path = f"{base}.part"
-        self._state_path = f"{base}.state"
-        self._lock_path = f"{base}.lock"
+    def __init__(self, area: Area, url: str, on_wait: Callable[[], None] | None) -> None:
+        base = f"{TEMPORARY}/{name_of(url)}"
+        self._area = area
+        self._name = f"{base}{PARTIAL}"
+        self._state_name = f"{base}{PARTIAL_STATE}"
         self._on_wait = on_wait
-        self._lock_fd = -1
         self._keep = False
+        self._became = False
         self.fd = -1
         self.size = 0
         self.state = CacheState()
 
     def __enter__(self) -> Partial:
-        self._lock_fd = open_lock_file(self._lock_path, mode=SHARED_FILE)
-        if not lock(self._lock_fd, exclusive=True, blocking=False):
-            if self._on_wait is not None:
-                self._on_wait()
-            lock(self._lock_fd, exclusive=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        self.fd = os.open(self._path, flags, 0o600)
-        if os.fstat(self.fd).st_uid == os.geteuid():
-            os.fchmod(self.fd, SHARED_FILE)
+        while True:
+            self.fd = self._open()
+            self._wait_for_lock()
+            if self._area.is_at(self.fd, self._name) and self._usable():
+                break
+            os.close(self.fd)
+            self.fd = -1
         self.state = self._load_state()
         known = self.state.etag or self.state.last_modified
         self.size = os.fstat(self.fd).st_size if known else 0
@@ -179,20 +234,20 @@ class Partial:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        os.close(self.fd)
         try:
-            if not self._keep:
-                remove_tree(self._path)
-                remove_tree(self._state_path)
+            if self._became:
+                self._area.remove(self._state_name)
+            elif not self._keep and self._area.is_at(self.fd, self._name):
+                self._area.remove(self._name)
+                self._area.remove(self._state_name)
         finally:
-            # The lock file stays: whoever waits for it has it open, and would hold a lock on
-            # nothing. It is cleared away with abandoned staging.
-            os.close(self._lock_fd)
+            os.close(self.fd)
+            self.fd = -1
 
     def save_state(self, state: CacheState) -> None:
         """Remember the validators of the body that begins."""
         data = json.dumps([state.etag, state.last_modified]).encode()
-        _write(self._state_path, data, SHARED_FILE)
+        self._area.write_atomic(self._state_name, data, durable=False)
 
     def keep(self) -> None:
         """Leave what arrived for the next attempt."""
@@ -203,27 +258,80 @@ class Partial:
         os.lseek(self.fd, 0, os.SEEK_SET)
 
     def become(self, target: str) -> None:
-        """Rename the finished download."""
-        rename_durable(self._path, target)
+        """Rename the finished download; the caller syncs the directory.
+
+        Raises:
+            StoreCorrupt: somebody has exchanged the file meanwhile.
+        """
+        _check_still(self._area, self.fd, self._name)
+        self._area.rename(self._name, target)
+        self._became = True
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY
+        while True:
+            try:
+                return self._area.create(self._name)
+            except FileExistsError:
+                try:
+                    return self._area.open(self._name, flags)
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    # A directory, a link or a FIFO without a reader: nothing of ours.
+                    self._area.remove(self._name)
+
+    def _wait_for_lock(self) -> None:
+        if not lock(self.fd, exclusive=True, blocking=False):
+            if self._on_wait is not None:
+                self._on_wait()
+            lock(self.fd, exclusive=True)
+
+    def _usable(self) -> bool:
+        """Whether writing to the file writes to nothing else; if not, it is unlinked.
+
+        Root continues its own files only. Members of the group continue one another's.
+        """
+        if is_own_file(self.fd):
+            return True
+        status = os.fstat(self.fd)
+        plain = status.st_nlink == 1 and (status.st_mode & 0o170000) == 0o100000
+        if plain and os.geteuid() != 0:
+            return True
+        self._area.remove(self._name)
+        self._area.remove(self._state_name)
+        return False
 
     def _load_state(self) -> CacheState:
         try:
-            etag, last_modified = json.loads(read_small(self._state_path, _MAX_STATE))
-        except (OSError, ValueError, TypeError):
+            etag, last_modified = json.loads(self._area.read(self._state_name, _MAX_STATE))
+        except (OSError, ValueError, TypeError, RecursionError):
             return CacheState()
         return CacheState(_text(etag), _text(last_modified))
 
 
+def _lock_directory(path: str) -> int:
+    """Lock a directory just made; -1 when a cleaner has taken it for abandoned in between."""
+    try:
+        fd = os.open(path, _OPEN_DIRECTORY)
+    except FileNotFoundError:
+        return -1
+    lock(fd, exclusive=True)
+    try:
+        if os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False)):
+            return fd
+    except FileNotFoundError:
+        pass
+    os.close(fd)
+    return -1
+
+
+def _check_still(area: Area, fd: int, name: str) -> None:
+    if not area.is_at(fd, name):
+        raise StoreCorrupt(
+            f'"{name}" was exchanged while it was written', hint="see who is in the group podctl"
+        )
+
+
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _write(path: str, data: bytes, mode: int) -> None:
-    """Write a new or own file; durability comes with the next sync."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    fd = os.open(path, flags, 0o600)
-    try:
-        os.fchmod(fd, mode)
-        write_all(fd, data)
-    finally:
-        os.close(fd)

@@ -9,40 +9,41 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import Ambiguous, NotFound, StoreCorrupt, UsageError
-from podctl.store.layout import SHARED_FILE, Layout, make_directory
+from podctl.store.area import Area
+from podctl.store.layout import IMAGES, PRIVATE_FILE, Layout
+from podctl.store.locks import Locks
 from podctl.store.records import (
+    MAX_RECORD,
     ImageRecord,
     RemoteRecord,
     Verification,
     check_key,
     dump,
-    load_image,
-    load_remote,
-    load_verification,
+    is_digest,
+    parse_image,
+    parse_remote,
+    parse_verification,
 )
-from podctl.store.staging import Partial, Staging
-from podctl.sys.files import (
-    fsync_directory,
-    read_small,
-    remove_tree,
-    rename_exchange,
-    rename_new,
-    write_atomic,
-)
-from podctl.sys.locks import LockedFile
+from podctl.sys.calls import openat2
+from podctl.sys.constants import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS
+from podctl.sys.files import read_descriptor, read_small, write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
+    from podctl.store.staging import Partial, Staging
 
 #: Digits of an image ID that a prefix must have at least.
 MIN_DIGITS = 2
 KEY_DIGITS = 64
 MAX_MANIFEST = 4 << 20
 MAX_SIGNATURE = 1 << 20
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+_RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 
 
 class StagedImage(NamedTuple):
@@ -59,6 +60,8 @@ class StagedImage(NamedTuple):
     signature: bytes | None
     source: str
     latest: bool
+    #: directories of the layer that hide what lower layers have there (overlay's opaque)
+    opaque: tuple[str, ...] = ()
 
 
 class Store:
@@ -70,6 +73,8 @@ class Store:
 
     def __init__(self, data_dir: str) -> None:
         self.layout = Layout(data_dir)
+        self.area = Area(self.layout)
+        self.locks = Locks(self.layout, self.area)
         #: whether this process may use layers and notes that are root's alone
         self.privileged = os.geteuid() == 0
 
@@ -77,21 +82,22 @@ class Store:
 
     def keys(self) -> list[str]:
         """IDs of all images that have a record, sorted."""
-        try:
-            names = os.listdir(self.layout.images)
-        except FileNotFoundError:
-            return []
-        return sorted(name for name in names if name.startswith("sha512-"))
+        return [name for name in self.area.names(IMAGES) if is_digest(name, "sha512-", 64)]
 
     def images(self, warn: Callable[[str], None] | None = None) -> list[ImageRecord]:
         """All readable image records, oldest import first; damaged ones are warned of."""
         found = []
-        for key in self.keys():
-            try:
-                found.append(self.image(key))
-            except (StoreCorrupt, NotFound) as error:
-                if warn is not None:
-                    warn(str(error))
+        keys = self.keys()
+        if keys:
+            with self.area.directory(IMAGES) as directory:
+                for key in keys:
+                    try:
+                        found.append(self._read_record(directory, key))
+                    except FileNotFoundError:
+                        continue  # removed while we looked, or fsck's business
+                    except StoreCorrupt as error:
+                        if warn is not None:
+                            warn(str(error))
         return sorted(found, key=lambda record: (record.imported_at, record.key))
 
     def image(self, key: str) -> ImageRecord:
@@ -101,10 +107,11 @@ class Store:
             NotFound: there is none.
             StoreCorrupt: it is damaged.
         """
-        path = f"{self.layout.image(check_key(key))}/record.json"
+        check_key(key)
         try:
-            return load_image(path, key, os.stat(path, follow_symlinks=False).st_mtime)
-        except (FileNotFoundError, NotADirectoryError):
+            with self.area.directory(IMAGES) as directory:
+                return self._read_record(directory, key)
+        except FileNotFoundError:
             raise NotFound(f'cannot find image with key "{key}"') from None
 
     def lookup(self, key: str) -> ImageRecord | None:
@@ -137,14 +144,17 @@ class Store:
         if not fitting:
             raise NotFound(f'no image IDs found for "{prefix}"', hint="see podctl image list")
         if len(fitting) > 1:
-            raise Ambiguous(f'ambiguous image ID: "{prefix}" ({len(fitting)} images)')
+            raise Ambiguous(
+                f'ambiguous image ID: "{prefix}" ({len(fitting)} images)', hint="give more digits"
+            )
         return fitting[0]
 
     def find(self, name: str, labels: Mapping[str, str]) -> ImageRecord | None:
         """The image of that name with all these labels.
 
         Where no version is asked for, one fetched as the latest comes first; then the most
-        recently imported.
+        recently imported. To root, a record that says something else than root's own note on the
+        image does not exist.
         """
         fitting = [
             record
@@ -152,30 +162,58 @@ class Store:
             if record.name == name
             and all(record.labels.get(label) == value for label, value in labels.items())
         ]
-        if not fitting:
-            return None
         versioned = "version" in labels
-        return max(fitting, key=lambda r: (not versioned and r.latest, r.imported_at))
+        fitting.sort(key=lambda r: (not versioned and r.latest, r.imported_at), reverse=True)
+        return next((record for record in fitting if not self._contradicted(record)), None)
 
     def remote(self, url: str) -> RemoteRecord | None:
-        """What was last fetched from a URL."""
-        return load_remote(self.layout.remote(url), url)
+        """What was last fetched from a URL; root believes what root fetched alone."""
+        try:
+            if self.privileged:
+                data = read_small(self.layout.path(self.layout.own_remote(url)), MAX_RECORD)
+            else:
+                data = self.area.read(self.layout.remote(url), MAX_RECORD)
+            record = parse_remote(data, url)
+        except (OSError, ValueError, StoreCorrupt):
+            # Only a cache: without it the source is asked again.
+            return None
+        return record if record.url == url else None
 
     def manifest(self, key: str) -> bytes:
-        """An image's manifest as imported: root reads its own copy, not the group's.
+        """An image's manifest as imported: root reads its own copy, not the group's, if it can.
 
         Raises:
             NotFound, StoreCorrupt: it is not there, or not readable.
         """
-        record = self.image(key)
-        if self.privileged and self.layer(record.layers[0]) is not None:
-            return self._read(f"{self.layout.layer(record.layers[0])}/manifest", MAX_MANIFEST)
-        return self._read(f"{self.layout.image(key)}/manifest", MAX_MANIFEST)
+        trusted = self.trusted_manifest(self.image(key))
+        if trusted is not None:
+            return trusted
+        return self._read_shared(f"{self.layout.image(key)}/manifest", MAX_MANIFEST)
+
+    def trusted_manifest(self, record: ImageRecord) -> bytes | None:
+        """The manifest as root itself read it from the image; None before it did.
+
+        Raises:
+            StoreCorrupt: it cannot be read.
+        """
+        if self.layer(record.layers[0]) is None:
+            return None
+        path = f"{self.layout.layer(record.layers[0])}/manifest"
+        try:
+            return read_small(path, MAX_MANIFEST)
+        except (OSError, ValueError) as error:
+            raise _unreadable(path, error) from error
 
     def signature(self, key: str) -> bytes | None:
-        """The detached signature kept with an image."""
+        """The detached signature kept with an image.
+
+        Raises:
+            StoreCorrupt: it cannot be read.
+        """
         try:
-            return self._read(f"{self.layout.image(check_key(key))}/signature", MAX_SIGNATURE)
+            return self._read_shared(
+                f"{self.layout.image(check_key(key))}/signature", MAX_SIGNATURE
+            )
         except NotFound:
             return None
 
@@ -187,15 +225,16 @@ class Store:
         """
         import stat
 
-        path = self.layout.blob(digest)
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            fd = os.open(path, flags)
+            fd = self.area.open(self.layout.blob(digest))
         except OSError as error:
-            raise StoreCorrupt(f'blob "{digest}" cannot be opened: {error.strerror}') from error
+            raise StoreCorrupt(
+                f'blob "{digest}" cannot be opened: {error.strerror}',
+                hint="fetch the image again",
+            ) from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
-            raise StoreCorrupt(f'blob "{digest}" is no regular file')
+            raise StoreCorrupt(f'blob "{digest}" is no regular file', hint="run podctl fsck")
         return fd
 
     def layer(self, diff_id: str) -> str | None:
@@ -206,15 +245,23 @@ class Store:
         return f"{directory}/rootfs"
 
     def verification(self, key: str) -> Verification | None:
-        """Root's note on an image."""
-        return load_verification(self.layout.verification(check_key(key)))
+        """Root's note on an image; None when there is none or it is damaged (it is made again)."""
+        path = self.layout.verification(check_key(key))
+        try:
+            return parse_verification(read_small(path, MAX_RECORD), path)
+        except (OSError, ValueError, StoreCorrupt):
+            return None
 
     # -- changing -----------------------------------------------------------------------------
 
     def staging(self) -> Staging:
         """A place for an image on its way in; use as a context manager."""
+        from podctl.store.leftovers import clear_leftovers
+        from podctl.store.staging import Staging
+
         self.layout.create(privileged=self.privileged)
-        return Staging(self.layout, privileged=self.privileged)
+        clear_leftovers(self)
+        return Staging(self.layout, self.area, privileged=self.privileged)
 
     def partial(self, url: str, *, on_wait: Callable[[], None] | None = None) -> Partial:
         """The exclusive place for a download from `url`; use as a context manager.
@@ -222,46 +269,63 @@ class Store:
         Args:
             on_wait: called when another process holds it, before waiting.
         """
+        from podctl.store.staging import Partial
+
         self.layout.create(privileged=self.privileged)
-        return Partial(self.layout, url, on_wait)
+        return Partial(self.area, url, on_wait)
 
     def commit(self, staging: Staging, staged: StagedImage) -> ImageRecord:
         """Make a staged image part of the store; committing one that is there renews its record."""
         record = self._new_record(staged)
-        staging.write_layer_notes(staged.diff_id, staged.manifest)
+        staging.write_layer_notes(staged.diff_id, staged.manifest, staged.opaque)
         directory = staging.write_record(record, staged.manifest, staged.signature)
         staging.sync()
-        with self.image_lock(record.key):
+        with self.locks.preparing(), self.locks.using():
             staging.keep_blob(record.blob)
             staging.keep_layer(staged.diff_id)
             self._keep_record(record, directory)
         return record
 
-    def commit_layer(self, staging: Staging, diff_id: str, manifest: bytes) -> None:
+    def commit_layer(
+        self, staging: Staging, diff_id: str, manifest: bytes, opaque: tuple[str, ...] = ()
+    ) -> None:
         """Keep an unpacked layer of an image whose record exists already."""
-        staging.write_layer_notes(diff_id, manifest)
+        staging.write_layer_notes(diff_id, manifest, opaque)
         staging.sync()
-        staging.keep_layer(diff_id)
+        with self.locks.preparing():
+            staging.keep_layer(diff_id)
 
     def put_remote(self, url: str, key: str, *, etag: str | None, max_age: int) -> None:
         """Remember what a URL delivered just now."""
-        record = RemoteRecord(url, key, etag, max_age, time.time())
+        data = dump(RemoteRecord(url, check_key(key), etag, max_age, time.time()))
         # Only a cache: losing it in a crash costs one request.
-        write_atomic(self.layout.remote(url), dump(record), mode=SHARED_FILE, durable=False)
+        if self.privileged:
+            path = self.layout.path(self.layout.own_remote(url))
+            write_atomic(path, data, mode=PRIVATE_FILE, durable=False)
+        self.area.write_atomic(self.layout.remote(url), data, durable=False)
 
     def mark_verified(self, key: str, verification: Verification) -> None:
         """Write root's note on an image."""
         self.layout.create(privileged=True)
         path = self.layout.verification(check_key(key))
-        write_atomic(path, dump(verification), mode=0o600)
+        write_atomic(path, dump(verification), mode=PRIVATE_FILE)
+
+    def set_tree_size(self, key: str, size: int) -> None:
+        """Account a rendered tree to its image; one that is gone meanwhile is fine."""
+        try:
+            record = self.image(key)._replace(tree_size=size)
+            name = f"{self.layout.image(key)}/record.json"
+            self.area.write_atomic(name, dump(record), durable=False)
+            self._set_last_used(name, record.last_used)
+        except (NotFound, StoreCorrupt, OSError):
+            return
 
     def touch(self, key: str) -> None:
         """Note that an image was used; not being allowed to is no reason to fail."""
-        with suppress(OSError):
-            os.utime(f"{self.layout.image(check_key(key))}/record.json", follow_symlinks=False)
+        self._set_last_used(f"{self.layout.image(check_key(key))}/record.json", None)
 
     def remove(self, key: str) -> list[str]:
-        """Remove an image's record, then its blob; layers go when nobody uses them (gc).
+        """Remove an image: its record, then what nothing else needs.
 
         Returns:
             One line for each thing that could not be removed; the image is gone even so.
@@ -269,39 +333,25 @@ class Store:
         Raises:
             NotFound: there is no such image.
         """
-        with self.image_lock(key):
-            record = self.image(key)
-            doomed = f"{self.layout.temporary}/removed-{key}-{os.urandom(4).hex()}"
-            os.rename(self.layout.image(key), doomed)
-            fsync_directory(self.layout.images)
-            stale = []
-            for path in (self.layout.verification(key), *self._own_blob(record)):
-                try:
-                    os.unlink(path)
-                except FileNotFoundError:
-                    pass
-                except OSError as error:
-                    stale.append(f"{path}: {error.strerror}")
-            remove_tree(doomed)
-        return stale
+        from podctl.store.removal import remove_image
 
-    def image_lock(self, key: str) -> LockedFile:
-        """The lock that guards writing and removing one image."""
-        return LockedFile(self.layout.lock(check_key(key)), mode=SHARED_FILE)
+        return remove_image(self, check_key(key))
 
-    def preparing(self, *, exclusive: bool = False) -> LockedFile:
-        """Held shared while a pod is prepared that cannot be seen yet, exclusively while layers
-        and trees nobody refers to are collected."""
-        make_directory(f"{self.layout.top}/locks", 0o2750)
-        path = f"{self.layout.top}/locks/prepare"
-        return LockedFile(path, exclusive=exclusive, mode=0o640)
+    def preparing(self) -> AbstractContextManager[None]:
+        """See podctl.store.locks.Locks.preparing."""
+        return self.locks.preparing()
 
     # -- details ------------------------------------------------------------------------------
 
     def _new_record(self, staged: StagedImage) -> ImageRecord:
         now = time.time()
+        key = self.key_of(staged.diff_id)
+        try:
+            before = self.lookup(key)
+        except StoreCorrupt:
+            before = None
         return ImageRecord(
-            key=self.key_of(staged.diff_id),
+            key=key,
             format=staged.format,
             name=staged.name,
             labels=staged.labels,
@@ -314,34 +364,67 @@ class Store:
             latest=staged.latest,
             source=staged.source,
             signed=staged.signature is not None,
+            tree_size=0 if before is None else before.tree_size,
         )
 
     def _keep_record(self, record: ImageRecord, directory: str) -> None:
-        """Rename a record's directory into place; what stands there is exchanged, then removed.
-
-        Exchanging never looks at what is there: it may be a link a member of the group has made.
-        """
+        """Put a record's directory in place, or swap it with the one that stands there."""
         target = self.layout.image(record.key)
-        fsync_directory(directory)
         try:
-            rename_new(directory, target)
-        except FileExistsError:
-            rename_exchange(directory, target)
-            remove_tree(directory)
-        fsync_directory(self.layout.images)
+            self.area.rename(directory, target)
+        except OSError:
+            if not self.area.exists(target):
+                raise
+            self.area.exchange(directory, target)
+        self.area.sync_directory(IMAGES)
 
-    def _own_blob(self, record: ImageRecord) -> Iterator[str]:
-        """The image's blob, unless another image is made of the same bytes."""
-        if not any(other.blob == record.blob for other in self.images()):
-            yield self.layout.blob(record.blob)
-
-    @staticmethod
-    def _read(path: str, limit: int) -> bytes:
+    def _read_record(self, images_fd: int, key: str) -> ImageRecord:
+        """Read one record below the open directory of records."""
+        name = f"{key}/record.json"
+        what = self.layout.path(f"{IMAGES}/{name}")
         try:
-            return read_small(path, limit)
+            fd = openat2(images_fd, name, _READ, 0, _RESOLVE)
         except FileNotFoundError:
-            raise NotFound(f'"{path}" is missing', hint="run podctl fsck") from None
+            if self.area.exists(f"{IMAGES}/{key}"):
+                raise _unreadable(what, "it is missing") from None
+            raise
+        except OSError as error:
+            raise _unreadable(what, error.strerror) from error
+        try:
+            data = read_descriptor(fd, MAX_RECORD, name)
+            return parse_image(data, what, key, os.fstat(fd).st_mtime)
         except (OSError, ValueError) as error:
-            raise StoreCorrupt(
-                f'"{path}" cannot be read: {error}', hint="run podctl fsck"
-            ) from error
+            raise _unreadable(what, error) from error
+        finally:
+            os.close(fd)
+
+    def _contradicted(self, record: ImageRecord) -> bool:
+        """Whether root's own note on the image says something else than its record."""
+        note = self.verification(record.key) if self.privileged else None
+        if note is None:
+            return False
+        return note.name != record.name or dict(note.labels) != dict(record.labels)
+
+    def _set_last_used(self, name: str, seconds: float | None) -> None:
+        try:
+            fd = self.area.open(name)
+            try:
+                os.utime(fd, None if seconds is None else (seconds, seconds))
+            finally:
+                os.close(fd)
+        except OSError:
+            return
+
+    def _read_shared(self, name: str, limit: int) -> bytes:
+        try:
+            return self.area.read(name, limit)
+        except FileNotFoundError:
+            raise NotFound(
+                f'"{self.layout.path(name)}" is missing', hint="run podctl fsck"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise _unreadable(self.layout.path(name), error) from error
+
+
+def _unreadable(path: str, reason: object) -> StoreCorrupt:
+    return StoreCorrupt(f'"{path}" cannot be read: {reason}', hint="run podctl fsck --repair")

@@ -1,0 +1,128 @@
+"""Clearing away what a killed process left behind, while others work.
+
+What is being made is locked by its maker, so what can be locked was abandoned. An image that was
+being committed or removed leaves its record behind in `cas/tmp`: it tells which blob may have lost
+the only record that named it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from podctl.errors import StoreCorrupt
+from podctl.store.layout import LAYERS, REMOVED, STAGE, TEMPORARY, TREES, UNFINISHED
+from podctl.store.records import MAX_RECORD, is_digest, parse_image
+from podctl.sys.files import remove_tree
+from podctl.sys.locks import lock
+
+if TYPE_CHECKING:
+    from podctl.store.records import ImageRecord
+    from podctl.store.store import Store
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def clear_leftovers(store: Store) -> None:
+    """Remove abandoned staging and finish interrupted removals.
+
+    What cannot be removed now (no permission, somebody at work) is left for the next time.
+    """
+    names = [name for name in store.area.names(TEMPORARY) if name.endswith((STAGE, REMOVED))]
+    if names:
+        try:
+            with store.locks.changing(blocking=False):
+                for name in names:
+                    _finish(store, name)
+        except OSError:
+            pass
+    if store.privileged:
+        for place in (LAYERS, TREES):
+            for name in unfinished(store, place):
+                remove_abandoned(f"{store.layout.path(place)}/{name}")
+
+
+def unfinished(store: Store, place: str) -> list[str]:
+    """Names in `layers` or `trees` of what is being made or deleted."""
+    return [name for name in store.area.names(place) if name.startswith(UNFINISHED)]
+
+
+def remove_abandoned(path: str) -> bool:
+    """Remove a directory unless its maker holds its lock; whether it was removed."""
+    try:
+        fd = os.open(path, _DIRECTORY)
+    except FileNotFoundError:
+        return False
+    try:
+        if not lock(fd, exclusive=True, blocking=False):
+            return False
+        remove_tree(path)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def left_record(store: Store, name: str) -> ImageRecord | None:
+    """The image record inside a leftover of `cas/tmp`, if it has one."""
+    inside = "image/record.json" if name.endswith(STAGE) else "record.json"
+    path = f"{TEMPORARY}/{name}/{inside}"
+    try:
+        data = store.area.read(path, MAX_RECORD)
+        key = _key_in(data)
+        return parse_image(data, path, key, 0)
+    except (OSError, ValueError, StoreCorrupt):
+        return None
+
+
+def forget(store: Store, record: ImageRecord) -> list[str]:
+    """Remove what belonged to a record that is gone, unless an image needs it still.
+
+    The caller has the store's `changing` lock.
+
+    Returns:
+        One line for each thing that could not be removed.
+    """
+    stale: list[str] = []
+    others = store.images()
+    doomed = []
+    if not any(other.blob == record.blob for other in others):
+        doomed.append(store.layout.blob(record.blob))
+    if not any(other.key == record.key for other in others) and store.privileged:
+        doomed.append(f"verified/{record.key}.json")
+    for name in doomed:
+        try:
+            store.area.remove(name)
+        except OSError as error:
+            stale.append(f'"{store.layout.path(name)}" cannot be removed: {error.strerror}')
+    return stale
+
+
+def _finish(store: Store, name: str) -> None:
+    """Clear one leftover; the caller has the `changing` lock, so no removal is under way."""
+    path = f"{TEMPORARY}/{name}"
+    try:
+        fd = store.area.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        store.area.remove(path)
+        return
+    try:
+        if not lock(fd, exclusive=True, blocking=False):
+            return
+        record = left_record(store, name)
+        if record is not None:
+            forget(store, record)
+        store.area.remove(path)
+    finally:
+        os.close(fd)
+
+
+def _key_in(data: bytes) -> str:
+    import json
+
+    value = json.loads(data)
+    key = value.get("key") if isinstance(value, dict) else None
+    if not isinstance(key, str) or not is_digest(key, "sha512-", 64):
+        raise ValueError("no image ID")
+    return key

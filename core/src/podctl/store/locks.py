@@ -1,0 +1,87 @@
+"""The store's locks. All are flock(2) on what they guard; none outlives its holder.
+
+Order, for whoever takes several: preparing/collecting, then using/changing, then rendering.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from podctl.store.layout import TREES, make_directory
+from podctl.sys.locks import LockedFile, lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from podctl.store.area import Area
+    from podctl.store.layout import Layout
+
+_PREPARE = "locks/prepareLock"
+
+
+class Locks:
+    """Locks of one store, as context managers."""
+
+    def __init__(self, layout: Layout, area: Area) -> None:
+        self._layout = layout
+        self._area = area
+
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Hold off the collection of layers and trees, for a pod that cannot be seen yet.
+
+        Shared; held from before an image is looked up until the pod's `images.json` stands.
+        Without root there is nothing to hold off: only root uses layers.
+        """
+        if os.geteuid() != 0:
+            yield
+            return
+        with self._prepare_lock(exclusive=False, blocking=True):
+            yield
+
+    @contextmanager
+    def collecting(self, *, blocking: bool = True) -> Iterator[None]:
+        """Have no preparation and no commit under way; root only.
+
+        Raises:
+            BlockingIOError: not `blocking`, and one is.
+        """
+        with self._prepare_lock(exclusive=True, blocking=blocking):
+            yield
+
+    @contextmanager
+    def using(self) -> Iterator[None]:
+        """Hold off removals while content and record are put in place. Shared."""
+        with self._directory("cas", exclusive=False):
+            yield
+
+    @contextmanager
+    def changing(self, *, blocking: bool = True) -> Iterator[None]:
+        """Have no commit under way, so that a blob without a record is one nobody wants.
+
+        Raises:
+            BlockingIOError: not `blocking`, and one is.
+        """
+        with self._directory("cas", exclusive=True, blocking=blocking):
+            yield
+
+    @contextmanager
+    def rendering(self) -> Iterator[None]:
+        """One rendering of trees at a time."""
+        with self._directory(TREES, exclusive=True):
+            yield
+
+    def _prepare_lock(self, *, exclusive: bool, blocking: bool) -> LockedFile:
+        make_directory(self._layout.path("locks"), 0o750)
+        path = self._layout.path(_PREPARE)
+        # 0600: a member of the group could else hold every preparation up.
+        return LockedFile(path, exclusive=exclusive, blocking=blocking, mode=0o600)
+
+    @contextmanager
+    def _directory(self, name: str, *, exclusive: bool, blocking: bool = True) -> Iterator[None]:
+        with self._area.directory(name) as fd:
+            if not lock(fd, exclusive=exclusive, blocking=blocking):
+                raise BlockingIOError(f"{self._layout.path(name)} is locked by another process")
+            yield
