@@ -10,10 +10,13 @@ A route is a Reply, or anything that makes one from a Request.
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
+import termios
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -375,6 +378,11 @@ def _read_request(client: socket.socket, waiting: bytes) -> tuple[Request | None
 
 
 def _reset(client: socket.socket) -> None:
+    """Reset the connection, but not before the other side has got everything sent so far."""
+    unsent = array("i", [1])
+    while unsent[0]:
+        time.sleep(0.001)
+        fcntl.ioctl(client.fileno(), termios.TIOCOUTQ, unsent)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
 

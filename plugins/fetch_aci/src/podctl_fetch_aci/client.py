@@ -81,16 +81,18 @@ class Answer:
         return b"".join(parts)
 
     def _read(self, chunk: int) -> Iterator[bytes]:
-        raw = self._response.raw
+        raw, pace = self._response.raw, self._wire.pace
         while True:
             try:
                 data = raw.read(chunk, decode_content=False)
             except (OSError, urllib3.exceptions.HTTPError) as error:
-                raise Interrupted(explain(error, self.target, self._wire.pace)) from None
+                raise Interrupted(explain(pace.broken or error, self.target, pace)) from None
             if not data:
-                return
-            self._wire.pace.delivered(len(data))
+                break
+            pace.delivered(len(data))
             yield data
+        if pace.broken is not None:
+            raise Interrupted(explain(pace.broken, self.target, pace))
 
     def __enter__(self) -> Answer:
         return self

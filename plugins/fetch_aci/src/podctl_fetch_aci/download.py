@@ -91,13 +91,12 @@ class _Transfer:
             elif answer.status in (206, 416) and asked:
                 if not self._continues(answer):
                     return self._restart()
-                if answer.status == 416:
-                    self._begin(asked, asked, answer)
-                    return True
-                self._begin(asked, self._total, answer)
+                self._expect(asked, answer)
             else:
                 raise self._client.refuse_status(answer)
-            self._take(answer.chunks())
+            if answer.status != 416:
+                self._take(answer.chunks())
+            self._begin()
         if self._total is not None and self._position != self._total:
             raise Interrupted(f"{self._target.shown}: connection was cut")
         return True
@@ -115,7 +114,7 @@ class _Transfer:
         """Forget the partial body; False, to ask again."""
         if self._started_at is not None:
             raise self._changed()
-        self._position, self._state = 0, CacheState()
+        self._position, self._total, self._state = 0, None, CacheState()
         return False
 
     def _continues(self, answer: Answer) -> bool:
@@ -124,6 +123,7 @@ class _Transfer:
         if strong_validator(state_of(answer.headers)) != strong_validator(self._state):
             return False
         if answer.status == 416:
+            self._total = found.total
             return found.total == self._position
         if found.start != self._position:
             return False
@@ -135,12 +135,12 @@ class _Transfer:
     def _begin_whole(self, answer: Answer) -> None:
         """A 200 carries the body from its first byte, whatever was asked."""
         if self._started_at is None:
-            self._position = 0
             self._total = answer.length()
-            self._begin(0, self._total, answer)
+            self._expect(0, answer)
             return
         # The sink has taken the beginning: read it again, it must be the same.
-        if self._started_at != 0 or answer.length() != self._total:
+        same = answer.length() == self._total and state_of(answer.headers) == self._state
+        if self._started_at != 0 or not same:
             raise self._changed()
         self._skip_known(answer)
 
@@ -161,22 +161,28 @@ class _Transfer:
         if rest:
             self._take(iter((rest,)))
 
-    def _begin(self, offset: int, total: int | None, answer: Answer) -> None:
-        if self._started_at is not None:
-            return
+    def _expect(self, offset: int, answer: Answer) -> None:
+        """The body comes from `offset` on. The sink hears of it with the first byte, since until
+        then we are free to begin anew."""
         cap = self._client.request.max_bytes
-        if (total or 0) > cap:
+        if (self._total or 0) > cap:
             raise FetchFailed(f"{self._target.shown}: image is larger than {cap} bytes")
-        self._started_at = offset
-        self._state = state_of(answer.headers)
-        self._max_age = max_age(answer.headers.get("Cache-Control"))
-        self._sink.begin(offset, total, self._state)
+        if self._started_at is None:
+            self._position = offset
+            self._state = state_of(answer.headers)
+            self._max_age = max_age(answer.headers.get("Cache-Control"))
+
+    def _begin(self) -> None:
+        if self._started_at is None:
+            self._started_at = self._position
+            self._sink.begin(self._position, self._total, self._state)
 
     def _take(self, chunks: Iterator[bytes]) -> None:
         cap = self._client.request.max_bytes
         # Only a body that cannot be continued by range is ever read again and compared.
-        replayable = self._started_at == 0 and strong_validator(self._state) is None
+        replayable = strong_validator(self._state) is None
         for data in chunks:
+            self._begin()
             if self._position + len(data) > cap:
                 raise FetchFailed(f"{self._target.shown}: image is larger than {cap} bytes")
             if replayable:

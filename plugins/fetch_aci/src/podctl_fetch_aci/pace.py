@@ -33,18 +33,23 @@ class Pace:
         self._arrived = 0
         self._wire = 0
         self._allowed = _FRAMING_FLOOR
+        self._in_body = False
         #: Why a read was given up, for the message.
         self.reason: str | None = None
+        #: What ended the body before its time.
+        self.broken: OSError | None = None
 
     def expect_headers(self) -> None:
         """A request is about to be sent: its headers have a deadline."""
-        self.reason = None
+        self.reason = self.broken = None
+        self._in_body = False
         self._deadline = time.monotonic() + self._limits.header
         self._speed = 0
         self._wire, self._allowed = 0, _FRAMING_FLOOR
 
     def expect_body(self, *, small: bool) -> None:
         """Headers are complete: a small body has a deadline, a large one a least speed."""
+        self._in_body = True
         self._deadline = time.monotonic() + self._limits.small if small else None
         self._speed = 0 if small else self._limits.speed
         self._waited, self._arrived = 0.0, 0
@@ -85,6 +90,16 @@ class Pace:
             raise self._give_up(f"server is too slow: less than {self._speed} bytes/s")
         self._waited, self._arrived = 0.0, 0
 
+    def keep(self, error: OSError) -> bool:
+        """Whether a failed read is to look like the end of the body for now.
+
+        The buffers above throw away what they hold when a read fails, and would lose up to a
+        chunk that did arrive. So they see an end; whoever reads the body looks at `broken` then.
+        """
+        if self._in_body:
+            self.broken = error
+        return self._in_body
+
     def timed_out(self) -> None:
         """The socket's own time-out struck."""
         if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -104,16 +119,22 @@ class _Paced:
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         read = super().recv_into  # type: ignore[misc]
-        if self.pace is None:
+        pace = self.pace
+        if pace is None:
             return int(read(buffer, nbytes, flags))
-        self.settimeout(self.pace.before_read())  # type: ignore[attr-defined]
-        start = time.monotonic()
+        if pace.broken is not None:
+            return 0
         try:
+            self.settimeout(pace.before_read())  # type: ignore[attr-defined]
+            start = time.monotonic()
             size = int(read(buffer, nbytes, flags))
-        except TimeoutError:
-            self.pace.timed_out()
+            pace.after_read(size, time.monotonic() - start)
+        except OSError as error:
+            if isinstance(error, TimeoutError) and pace.reason is None:
+                pace.timed_out()
+            if pace.keep(error):
+                return 0
             raise
-        self.pace.after_read(size, time.monotonic() - start)
         return size
 
 

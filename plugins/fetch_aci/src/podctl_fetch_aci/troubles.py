@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from podctl_fetch_aci.urls import Target
 
 #: Nobody listens there, or there is no way: asking again at once is no use.
-_FINAL = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM)
+_FINAL = (
+    errno.ECONNREFUSED,
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.ETIMEDOUT,
+    errno.EACCES,
+    errno.EPERM,
+)
 
 
 class Interrupted(Exception):
@@ -57,7 +64,8 @@ def explain(error: BaseException, target: Target, pace: Pace, proxy: str | None 
         if isinstance(cause, OSError) and cause.errno in _FINAL:
             raise FetchFailed(f"{where}: {cause.strerror}") from None
         if isinstance(cause, TimeoutError):
-            return f"{where}: timed out"
+            # Reads keep the pace and have been dealt with; this is the connection or its TLS.
+            raise FetchFailed(f"{where}: timed out while connecting") from None
         if isinstance(cause, urllib3.exceptions.IncompleteRead):
             return f"{where}: connection was cut"
         if isinstance(cause, OSError) and cause.errno and cause.strerror:
