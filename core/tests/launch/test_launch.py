@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,6 +157,8 @@ def test_missing_standard_descriptors_are_not_filled_by_accident(
 
         for fd in closed:
             os.close(fd)
+        # As in an interpreter that was started so.
+        sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = None  # type: ignore[misc]
         launch(plan, pod, None)
 
     with Process(become) as process:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import stat
-import sys
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from podctl.errors import HostLacks, InvalidInput, PodctlError, PodStateError, Refused
@@ -23,7 +22,7 @@ from podctl.sys import caps, procs
 from podctl.sys import constants as c
 from podctl.sys.calls import close_range, join_new_session_keyring, no_new_privileges, prctl
 from podctl.sys.cgroups import join_cgroups_of
-from podctl.sys.files import write_atomic
+from podctl.sys.files import flush_streams, write_atomic
 from podctl.sys.imports import forbid_imports
 from podctl.sys.inroot import open_in_root
 from podctl.sys.mounts import detach_below, make_tree_slave, mount, pivot_root, umount2
@@ -250,8 +249,7 @@ def _confinement(pid: int) -> tuple[int, bool]:
 
 def _become(program: _Program, kept: Iterable[int], *, move: bool, pivot: bool = True) -> NoReturn:
     """The point of no return."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
     forbid_imports()
     try:
         if move:
@@ -314,9 +312,9 @@ def _take_identity(identity: Identity) -> None:
 
 def _die(code: int, text: str) -> NoReturn:
     """Say it in one line, control characters made visible, and end without any clean-up: there
-    is no host left to clean up from."""
-    shown = "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in text)
+    is no host left to clean up from, nor to load a codec from."""
     try:
+        shown = "".join(x if x.isprintable() else f"\\x{ord(x):02x}" for x in text)
         os.write(2, f"podctl: {shown}\n".encode(errors="replace"))
     finally:
         os._exit(code)

@@ -8,7 +8,6 @@ from a stranger. It dies with its parent, however that ends.
 from __future__ import annotations
 
 import os
-import sys
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,6 +15,7 @@ from podctl.errors import PodctlError
 from podctl.sys import caps, seccomp
 from podctl.sys import constants as c
 from podctl.sys.calls import close_range, no_new_privileges, prctl
+from podctl.sys.files import flush_streams
 from podctl.sys.imports import forbid_imports
 from podctl.sys.mounts import make_tree_slave
 from podctl.sys.namespaces import unshare
@@ -150,8 +150,7 @@ def spawn(
     Raises:
         OSError: no process or pipe to be had.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
     receive, send = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
     try:

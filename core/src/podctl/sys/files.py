@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import stat
+import sys
 
 from podctl.sys import constants as c
 from podctl.sys.calls import libc, openat2, oserror
@@ -50,6 +51,17 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def flush_streams() -> None:
+    """Write out what print() has buffered, before a fork or execve; a stream that is closed, or
+    whose reader is gone, is no reason to stop."""
+    for stream in (sys.__stdout__, sys.__stderr__, sys.stdout, sys.stderr):
+        if stream is not None:
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                continue
 
 
 def fsync_directory(path: str, *, dir_fd: int | None = None) -> None:
