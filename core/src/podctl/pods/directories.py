@@ -89,7 +89,7 @@ class Pod:
         record = read_record(f"{self.directory}/{INSTANCE}")
         if record is None:
             return
-        self._started = record.written
+        self._started = record[4]
         if probe.lives(self.directory, record, survivors):
             self.state = _STATES[RUN][True]
 

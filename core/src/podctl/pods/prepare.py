@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import InvalidInput, NotFound
 from podctl.pods.directories import MANIFEST, CreationMask
-from podctl.pods.images import parse
 from podctl.pods.prepared import (
     ROOTS,
     SETTINGS,
@@ -23,7 +22,7 @@ from podctl.store.usage import dump_needs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from podctl.images.render import Item
+    from podctl.images.render import Resolved
     from podctl.model.plan import PreparedPod, RootFilesystem
     from podctl.model.podmanifest import PodManifest
     from podctl.model.volumes import Mount, Volume
@@ -90,25 +89,19 @@ def imagine(uuid: str, directory: str, contents: Contents, store: Store) -> Prep
     Raises:
         NotFound: an image is not unpacked, or a tree it needs not rendered.
     """
-    from podctl.images.render import flat_list, rootfs, tree_id
+    from podctl.images.render import resolve, rootfs
     from podctl.model.plan import RootFilesystem
+    from podctl.store.trees import finished
 
     roots = {}
     for app, found in zip(contents.manifest.apps, contents.images, strict=True):
-        items = flat_list(store, found.record.key, parse)
-        if not contents.overlay:
-            root = RootFilesystem(())
-        elif any(item.whitelists for item in items):
-            tree = f"{store.layout.tree(tree_id(items))}/rootfs"
-            if not os.path.isdir(tree):
-                raise NotFound(
-                    f'image "{found.image.name}" is not rendered yet',
-                    hint="--dry-run writes nothing: prepare it once",
-                )
-            root = RootFilesystem((tree,))
-        else:
-            root = rootfs(store, found.record.key, parse)[0]
-        roots[app.name] = root
+        resolved = resolve(store, found.record.key)
+        if resolved.tree is not None and finished(store, resolved.tree) is None:
+            raise NotFound(
+                f'image "{found.image.name}" is not rendered yet',
+                hint="--dry-run writes nothing: prepare it once",
+            )
+        roots[app.name] = rootfs(store, resolved) if contents.overlay else RootFilesystem(())
     return assemble(uuid, directory, contents.manifest, contents.settings, roots)
 
 
@@ -163,47 +156,35 @@ def _overlay_is_known() -> bool:
 
 
 def _make_roots(pod: LockedPod, contents: Contents, store: Store) -> dict[str, RootFilesystem]:
-    from podctl.images.render import rootfs
+    from podctl.images.render import copy_into, resolve, rootfs
     from podctl.model.plan import RootFilesystem
 
+    apps = zip(contents.manifest.apps, contents.images, strict=True)
+    resolved = {app.name: resolve(store, found.record.key) for app, found in apps}
+    # Before anything is rendered for it: from here on the pod keeps what it names.
+    _write(pod.path(NEEDS), _needs(resolved.values(), overlay=contents.overlay))
     for name in ("rootfs", *(("overlay",) if contents.overlay else ())):
         _private_directory(pod.path(name))
     roots: dict[str, RootFilesystem] = {}
-    used: list[Item] = []
-    for app, found in zip(contents.manifest.apps, contents.images, strict=True):
-        key = found.record.key
-        target = pod.path(f"rootfs/{app.name}")
+    for name, image in resolved.items():
+        target = pod.path(f"rootfs/{name}")
         os.mkdir(target, 0o755)
         if contents.overlay:
-            roots[app.name], items = rootfs(store, key, parse)
-            _make_overlay(pod.path(f"overlay/{app.name}"), roots[app.name].lowers[0])
+            roots[name] = rootfs(store, image)
+            _make_overlay(pod.path(f"overlay/{name}"), roots[name].lowers[0])
         else:
-            roots[app.name], items = RootFilesystem(()), _copy(store, key, target)
-        used += items
-    _write(pod.path(NEEDS), _references(used, roots.values(), store))
+            copy_into(store, image, target)
+            roots[name] = RootFilesystem(())
     return roots
 
 
-def _copy(store: Store, key: str, target: str) -> list[Item]:
-    from podctl.images.render import copy_into
-
-    return copy_into(store, key, target, parse)
-
-
-def _references(items: Iterable[Item], roots: Iterable[RootFilesystem], store: Store) -> bytes:
-    """What of the store the pod needs; `image gc` keeps its hands off it."""
-    lowers = {lower for root in roots for lower in root.lowers}
-    keys = {item.record.key: item.record.layers for item in items}
-    layers = {layer for found in keys.values() for layer in found}
-    trees = os.path.dirname(store.layout.tree("any"))
+def _needs(images: Iterable[Resolved], *, overlay: bool) -> bytes:
+    """What of the store the pod needs; a copied root needs nothing but its image's record."""
+    images = tuple(images)
     return dump_needs(
-        images=keys,
-        layers=[layer for layer in layers if store.layer(layer) in lowers],
-        trees=[
-            os.path.basename(os.path.dirname(lower))
-            for lower in lowers
-            if lower.startswith(f"{trees}/")
-        ],
+        images={key for image in images for key in image.keys},
+        layers={layer for image in images for layer in image.layers} if overlay else (),
+        trees={image.tree for image in images if image.tree is not None} if overlay else (),
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from json import JSONDecoder
-from typing import NamedTuple
 
 from podctl.sys.locks import lock
 
@@ -17,17 +16,9 @@ _MAX_RECORD = 4096
 _DECODER = JSONDecoder()
 
 
-class Record(NamedTuple):
-    """What a pod's directory says of its first process; see podctl.sys.procs.Instance.
-
-    `written` is when it was started, in seconds since the epoch.
-    """
-
-    pid: int
-    start_time: int
-    boot_id: str
-    mount_namespace: int
-    written: float
+#: a pod's first process (the fields of podctl.sys.procs.Instance), and when that was written down
+#: in seconds since the epoch. A plain tuple: there may be a thousand.
+Record = tuple[int, int, str, int, float]
 
 
 class LockProbe:
@@ -68,19 +59,18 @@ class LockProbe:
         Args:
             survivors: looked up after the lock was seen free, so nobody can appear in between.
         """
-        if record.boot_id != self._boot():
+        pid, start_time, boot_id, namespace, _ = record
+        if boot_id != self._boot():
             return False
         survivors.look()
-        if record.pid in survivors.processes:
-            from podctl.sys import procs
-
-            if procs.start_time(record.pid) == record.start_time:
-                return True
-        if record.mount_namespace not in survivors.namespaces:
-            return False
         from podctl.sys import procs
 
-        instance = procs.Instance(*record[:4])
+        if pid in survivors.processes and procs.start_time(pid) == start_time:
+            return True
+        if namespace not in survivors.namespaces:
+            return False
+
+        instance = procs.Instance(pid, start_time, boot_id, namespace)
         return bool(procs.pod_processes(directory, instance, survivors.namespaces))
 
     def _boot(self) -> str:
@@ -134,17 +124,16 @@ def read_record(path: str) -> Record | None:
     try:
         text = os.read(fd, _MAX_RECORD).decode("ascii")
         written = os.fstat(fd).st_mtime
-        value = _DECODER.decode(text)
-    except (OSError, ValueError):
+        value = _DECODER.raw_decode(text)[0]
+        pid, start, boot = value["pid"], value["start_time"], value["boot_id"]
+        namespace = value["mount_namespace"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     finally:
         os.close(fd)
-    try:
-        record = Record(**value, written=written)
-    except TypeError:
-        return None
-    numbers = (record.pid, record.start_time, record.mount_namespace)
-    return record if all(type(number) is int for number in numbers) else None
+    if type(pid) is int and type(start) is int and type(namespace) is int:
+        return pid, start, boot, namespace, written
+    return None
 
 
 def _exclusive_locks() -> set[tuple[str, int]]:

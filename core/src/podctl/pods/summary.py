@@ -25,11 +25,18 @@ _WITHOUT_MANIFEST = frozenset(
 )
 
 
-def summarise(pod: Pod, *, details: bool = True) -> dict[str, Any]:
-    """The JSON object of one pod, as `list` and `status` print it; what is not known is absent.
+def brief(pod: Pod) -> list[tuple[str, str, str]]:
+    """Name, image (`name:version`) and image id of each app; empty where there is no manifest.
 
-    Args:
-        details: also what a table does not show (mounts, annotations, times of the apps).
+    Raises:
+        StoreCorrupt: the manifest is damaged.
+    """
+    manifest = None if pod.state in _WITHOUT_MANIFEST else _read_manifest(pod)
+    return [] if manifest is None else [_brief(entry) for entry in _objects(manifest, "apps")]
+
+
+def summarise(pod: Pod) -> dict[str, Any]:
+    """The JSON object of one pod, as `list` and `status` print it; what is not known is absent.
 
     Raises:
         StoreCorrupt: the manifest is damaged; `bare` still gives UUID and state.
@@ -41,14 +48,10 @@ def summarise(pod: Pod, *, details: bool = True) -> dict[str, Any]:
     if manifest is None:
         return summary
     summary.update(_times(pod))
-    entries = _objects(manifest, "apps")
-    apps = [_app(pod, entry) for entry in entries]
+    apps = [_app(pod, entry, manifest, summary) for entry in _objects(manifest, "apps")]
     summary["app_names"] = [app["name"] for app in apps]
     summary["apps"] = apps
-    if details:
-        for app, entry in zip(apps, entries, strict=True):
-            _add_details(app, pod, entry, manifest, summary)
-        _copy_annotations(manifest, summary)
+    _copy_annotations(manifest, summary)
     return summary
 
 
@@ -108,7 +111,7 @@ def _read_manifest(pod: Pod) -> dict[str, Any] | None:
     except OSError as error:
         raise StoreCorrupt(f'pod "{pod.uuid}": manifest: {error.strerror}') from None
     try:
-        value = _DECODER.decode(_read_all(fd).decode())
+        value = _DECODER.raw_decode(_read_all(fd).decode())[0]
     except (OSError, ValueError, RecursionError):
         raise StoreCorrupt(f'pod "{pod.uuid}": manifest is damaged') from None
     finally:
@@ -146,27 +149,27 @@ def _modified(path: str) -> float | None:
         return None
 
 
-def _app(pod: Pod, entry: dict[str, Any]) -> dict[str, Any]:
+def _brief(entry: dict[str, Any]) -> tuple[str, str, str]:
     image = entry.get("image")
-    return {
-        "name": _text(entry, "name"),
+    if not isinstance(image, dict):
+        return _text(entry, "name"), "", ""
+    return _text(entry, "name"), _image_name(image), _text(image, "id")
+
+
+def _app(
+    pod: Pod, entry: dict[str, Any], manifest: dict[str, Any], summary: dict[str, Any]
+) -> dict[str, Any]:
+    name, image_name, image_id = _brief(entry)
+    app: dict[str, Any] = {
+        "name": name,
         "state": _app_state(pod),
-        "image_name": _image_name(image) if isinstance(image, dict) else "",
-        "image_id": _text(image, "id") if isinstance(image, dict) else "",
+        "image_name": image_name,
+        "image_id": image_id,
     }
-
-
-def _add_details(
-    app: dict[str, Any],
-    pod: Pod,
-    entry: dict[str, Any],
-    manifest: dict[str, Any],
-    summary: dict[str, Any],
-) -> None:
     for key in ("created_at", "started_at"):
         if key in summary:
             app[key] = summary[key] * 1_000_000_000
-    status = pod.path(f"status/{app['name']}")
+    status = pod.path(f"status/{name}")
     code, ended = _read_code(status), _modified(status)
     if pod.state in AFTER_RUN and code is not None and ended is not None:
         app["exit_code"] = code
@@ -177,6 +180,7 @@ def _add_details(
     section = entry.get("app")
     if isinstance(section, dict):
         _copy_annotations(section, app)
+    return app
 
 
 def _app_state(pod: Pod) -> str:
