@@ -51,13 +51,13 @@ STAGED_BLOB, STAGED_RECORD = "blob", "image"
 class Staging:
     """Staging of one image; leaving the context removes what was not kept."""
 
-    def __init__(self, layout: Layout, area: Area, *, privileged: bool) -> None:
+    def __init__(self, layout: Layout, area: Area, *, unpack: bool) -> None:
         self._layout = layout
         self._area = area
         name = os.urandom(8).hex()
         self._stage = f"{TEMPORARY}/{name}{STAGE}"
         self._stage_fd = -1
-        self._layer = f"{layout.path(LAYERS)}/{UNFINISHED}{name}" if privileged else None
+        self._layer = f"{layout.path(LAYERS)}/{UNFINISHED}{name}" if unpack else None
         self._layer_fd = -1
         self._blob_fd = -1
         self._partial: Partial | None = None
@@ -178,7 +178,7 @@ class Staging:
             return
         while self._layer_fd < 0:
             os.mkdir(self._layer, PRIVATE_MODE)
-            self._layer_fd = _lock_directory(self._layer)
+            self._layer_fd = lock_directory(self._layer)
         os.mkdir("rootfs", PRIVATE_MODE, dir_fd=self._layer_fd)
         os.chmod("rootfs", 0o755, dir_fd=self._layer_fd)
 
@@ -310,7 +310,7 @@ class Partial:
         return CacheState(_text(etag), _text(last_modified))
 
 
-def _lock_directory(path: str) -> int:
+def lock_directory(path: str) -> int:
     """Lock a directory just made; -1 when a cleaner has taken it for abandoned in between."""
     try:
         fd = os.open(path, _OPEN_DIRECTORY)

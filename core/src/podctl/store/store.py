@@ -188,7 +188,15 @@ class Store:
         trusted = self.trusted_manifest(self.image(key))
         if trusted is not None:
             return trusted
-        return self._read_shared(f"{self.layout.image(key)}/manifest", MAX_MANIFEST)
+        return self.shared_manifest(key)
+
+    def shared_manifest(self, key: str) -> bytes:
+        """The manifest beside an image's record, which the group can write.
+
+        Raises:
+            NotFound, StoreCorrupt: it is not there, or not readable.
+        """
+        return self._read_shared(f"{self.layout.image(check_key(key))}/manifest", MAX_MANIFEST)
 
     def trusted_manifest(self, record: ImageRecord) -> bytes | None:
         """The manifest as root itself read it from the image; None before it did.
@@ -254,14 +262,18 @@ class Store:
 
     # -- changing -----------------------------------------------------------------------------
 
-    def staging(self) -> Staging:
-        """A place for an image on its way in; use as a context manager."""
+    def staging(self, *, unpack: bool = True) -> Staging:
+        """A place for an image on its way in; use as a context manager.
+
+        Args:
+            unpack: whether its layer is unpacked there (as root) and kept with it.
+        """
         from podctl.store.leftovers import clear_leftovers
         from podctl.store.staging import Staging
 
         self.layout.create(privileged=self.privileged)
         clear_leftovers(self)
-        return Staging(self.layout, self.area, privileged=self.privileged)
+        return Staging(self.layout, self.area, unpack=unpack and self.privileged)
 
     def partial(self, url: str, *, on_wait: Callable[[], None] | None = None) -> Partial:
         """The exclusive place for a download from `url`; use as a context manager.
@@ -319,6 +331,12 @@ class Store:
             self._set_last_used(name, record.last_used)
         except (NotFound, StoreCorrupt, OSError):
             return
+
+    def restore_times(self, record: ImageRecord, last_used: float) -> None:
+        """Give a record that was written anew the times it had."""
+        name = f"{self.layout.image(record.key)}/record.json"
+        self.area.write_atomic(name, dump(record))
+        self._set_last_used(name, last_used)
 
     def touch(self, key: str) -> None:
         """Note that an image was used; not being allowed to is no reason to fail."""

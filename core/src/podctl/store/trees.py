@@ -14,11 +14,18 @@ from typing import TYPE_CHECKING
 from podctl.store.copying import Source, merge
 from podctl.store.layout import PRIVATE_FILE, TREES, UNFINISHED
 from podctl.store.records import is_digest
-from podctl.sys.files import fsync_directory, read_small, remove_tree, syncfs, write_atomic
-from podctl.sys.locks import lock
+from podctl.store.staging import lock_directory
+from podctl.sys.files import (
+    fsync_directory,
+    read_small,
+    remove_tree,
+    rename_exchange,
+    syncfs,
+    write_atomic,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from podctl.store.copying import Choice
     from podctl.store.store import Store
@@ -77,8 +84,8 @@ def render(
     return f"{store.layout.tree(name)}/rootfs"
 
 
-def render_again(store: Store, layers: Sequence[tuple[str, Choice | None]], directory: str) -> int:
-    """Merge layers into a new directory `directory`; return bytes on disk."""
+def _merge(layers: Sequence[tuple[str, Choice | None]], directory: str) -> int:
+    """Merge layers into a new directory; return bytes on disk."""
     os.mkdir(directory, 0o700)
     fds = [os.open(path, _DIRECTORY) for path, _ in layers]
     target = os.open(directory, _DIRECTORY)
@@ -91,28 +98,95 @@ def render_again(store: Store, layers: Sequence[tuple[str, Choice | None]], dire
             os.close(fd)
 
 
+def differences_of(
+    store: Store,
+    name: str,
+    keys: Sequence[str],
+    layers: Sequence[tuple[str, Choice | None]],
+    *,
+    replace: Callable[[], None] | None,
+) -> list[str]:
+    """Compare a rendered tree with a rendering of `layers`; the first difference, if any.
+
+    Args:
+        replace: called before a tree that differs is replaced (it may refuse); None: only look.
+    """
+    from podctl.store.compare import differences
+
+    with store.locks.rendering():
+        temporary, guard = _begin(store)
+        try:
+            size = _fill(temporary, name, keys, layers)
+            right = os.open(f"{temporary}/rootfs", _DIRECTORY)
+            try:
+                problem = _compare(f"{store.layout.tree(name)}/rootfs", right, differences)
+            finally:
+                os.close(right)
+            if problem is None:
+                return []
+            if replace is not None:
+                replace()
+                syncfs(guard)
+                rename_exchange(temporary, store.layout.tree(name))
+                fsync_directory(store.layout.path(TREES))
+                store.set_tree_size(keys[0], size)
+            return [problem]
+        finally:
+            remove_tree(temporary)
+            os.close(guard)
+
+
+def _compare(path: str, right: int, differences: Callable[[int, int], Iterator[str]]) -> str | None:
+    try:
+        found = os.open(path, _DIRECTORY)
+    except OSError as error:
+        return f"the tree cannot be opened: {error.strerror}"
+    try:
+        return next(differences(found, right), None)
+    except OSError as error:
+        return f"the tree cannot be read: {error}"
+    finally:
+        os.close(found)
+
+
 def _make(
     store: Store, name: str, keys: Sequence[str], layers: Sequence[tuple[str, Choice | None]]
 ) -> int:
-    parent = store.layout.path(TREES)
-    temporary = f"{parent}/{UNFINISHED}{os.urandom(8).hex()}"
-    os.mkdir(temporary, 0o700)
-    guard = os.open(temporary, _DIRECTORY)
+    temporary, guard = _begin(store)
     try:
-        lock(guard, exclusive=True)
-        size = render_again(store, layers, f"{temporary}/rootfs")
-        note = json.dumps({"id": name, "top": keys[0], "keys": list(keys), "size": size})
-        path = f"{temporary}/done.json"
-        write_atomic(path, note.encode() + b"\n", mode=PRIVATE_FILE, durable=False)
+        size = _fill(temporary, name, keys, layers)
         syncfs(guard)
         target = store.layout.tree(name)
         if os.path.lexists(target):
             remove_tree(target)  # without its mark it is nothing
         os.rename(temporary, target)
-        fsync_directory(parent)
+        fsync_directory(store.layout.path(TREES))
     except BaseException:
         remove_tree(temporary)
         raise
     finally:
         os.close(guard)
+    return size
+
+
+def _begin(store: Store) -> tuple[str, int]:
+    """A new directory for a tree, and the descriptor that holds its lock.
+
+    Whoever clears leftovers may take it for abandoned in between; then another one is made.
+    """
+    while True:
+        temporary = f"{store.layout.path(TREES)}/{UNFINISHED}{os.urandom(8).hex()}"
+        os.mkdir(temporary, 0o700)
+        guard = lock_directory(temporary)
+        if guard >= 0:
+            return temporary, guard
+
+
+def _fill(
+    temporary: str, name: str, keys: Sequence[str], layers: Sequence[tuple[str, Choice | None]]
+) -> int:
+    size = _merge(layers, f"{temporary}/rootfs")
+    note = json.dumps({"id": name, "top": keys[0], "keys": list(keys), "size": size})
+    path = f"{temporary}/done.json"
+    write_atomic(path, note.encode() + b"\n", mode=PRIVATE_FILE, durable=False)
     return size

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import StoreCorrupt
 from podctl.sys.files import read_small
+from podctl.sys.locks import held
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 #: in the order pods pass through them: a pod that moves on while we look is met again
 PLACES = ("embryo", "prepare", "prepared", "run", "exited-garbage", "garbage")
 FILE = "images.json"
+#: held exclusively while the pod runs
+LOCK = "lock"
 _MAX = 1 << 20
 
 
@@ -57,10 +60,24 @@ def needs_of_pods(layout: Layout) -> Needs:
     Raises:
         StoreCorrupt: a pod does not say what it needs, so that nothing may be collected.
     """
+    return _needs_of(pod_directories(layout))
+
+
+def needs_of_running_pods(layout: Layout) -> Needs:
+    """What pods need whose lock is held: their apps have it mounted.
+
+    Raises:
+        StoreCorrupt: one of them does not say what it needs.
+    """
+    running = (path for path in pod_directories(layout) if f"{layout.top}/pods/run/" in path)
+    return _needs_of(path for path in running if held(f"{path}/{LOCK}"))
+
+
+def _needs_of(directories: Iterable[str]) -> Needs:
     images: set[str] = set()
     layers: set[str] = set()
     trees: set[str] = set()
-    for directory in pod_directories(layout):
+    for directory in directories:
         path = f"{directory}/{FILE}"
         try:
             needs = parse_needs(read_small(path, _MAX), path)
