@@ -26,7 +26,7 @@ ALLOWED = {
     "trust": BASE,
     "config": BASE,
     "images": {"store", "trust", "config", "plugins"} | BASE,
-    "pods": {"store", "trust", "config", "plugins"} | BASE,
+    "pods": {"images", "store", "trust", "config", "plugins"} | BASE,
     "testing": {"api", "config", "images", "plugins", "pods", "store", "trust"} | BASE,
     "cli": {"api", "config", "images", "plugins", "pods", "store", "trust"} | BASE,
     "__main__": {"cli"},

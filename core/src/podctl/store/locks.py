@@ -74,6 +74,7 @@ class Locks:
             yield
 
     def _prepare_lock(self, *, exclusive: bool, blocking: bool) -> LockedFile:
+        self._layout.create(privileged=True)
         make_directory(self._layout.path("locks"), 0o750)
         path = self._layout.path(_PREPARE)
         # 0600: a member of the group could else hold every preparation up.
