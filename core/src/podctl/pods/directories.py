@@ -11,6 +11,7 @@ app inherits the descriptor, and a directory's descriptor would lead it out of i
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from podctl.errors import PodStateError
@@ -44,6 +45,8 @@ _STATES = {
 AFTER_RUN = frozenset({"exited", "exited garbage", "exited deleting", "garbage", "deleting"})
 _DIRECTORY_MODE = 0o750
 _MASK = 0o027
+_ATTEMPTS = 200
+_PAUSE = 0.002
 
 
 class Pod:
@@ -292,13 +295,17 @@ class PodDirectories:
 def take_exclusive(fd: int) -> bool:
     """Take the exclusive lock unless another process holds one.
 
-    Whoever looks at a pod's state holds a shared lock for an instant; that is waited out.
+    Whoever looks at a pod's state holds a shared lock for an instant; that is waited out. One who
+    holds it longer (export) counts as a holder.
     """
-    while not lock(fd, exclusive=True, blocking=False):
+    for _ in range(_ATTEMPTS):
+        if lock(fd, exclusive=True, blocking=False):
+            return True
         if not lock(fd, exclusive=False, blocking=False):
             return False
         unlock(fd)
-    return True
+        time.sleep(_PAUSE)
+    return False
 
 
 def _still(fd: int, path: str) -> bool:
