@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
+from podctl.model.labels import host_labels
+
 BUSYBOX = Path("/usr/bin/busybox")
 if not BUSYBOX.exists():
     BUSYBOX = Path("/bin/busybox")
@@ -83,6 +85,7 @@ def write_image(path: Path) -> None:
         "acKind": "ImageManifest",
         "acVersion": "0.8.11",
         "name": "budget.example/true",
+        "labels": [{"name": k, "value": v} for k, v in host_labels().items()],
         "app": {"exec": ["/bin/true"], "user": "0", "group": "0"},
     }
     with tarfile.open(path, "w") as archive:

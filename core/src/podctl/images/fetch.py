@@ -126,7 +126,8 @@ def _stored(session: FetchSession, reference: Reference, policy: str) -> ImageRe
         record = _look_up(session, reference)
     if record is None and policy == "never":
         raise NotFound(
-            f'image "{reference.text}" is not in the store', hint="allow it to be fetched"
+            f'image "{reference.text}" is not in the store',
+            hint="fetch it first, or pass --pull-policy=new",
         )
     return record
 
