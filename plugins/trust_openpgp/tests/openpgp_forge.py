@@ -8,8 +8,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa, utils
+from cryptography.hazmat.primitives import hashes, serialization  # noqa: TID253
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa, utils  # noqa: TID253
 
 MD5, SHA1, RIPEMD, SHA256, SHA384, SHA512, SHA224 = 1, 2, 3, 8, 9, 10, 11
 _HASHLIB = {1: "md5", 2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512", 11: "sha224"}
@@ -81,6 +81,7 @@ def dearmored(data: bytes) -> bytes:
     if data[:1] and data[0] & 0x80:
         return data
     out = b""
+    data = data.replace(b"\r\n", b"\n")
     for block in data.split(b"-----BEGIN PGP ")[1:]:
         body = block.split(b"\n\n", 1)[-1].split(b"-----END")[0]
         lines = [line for line in body.split() if not (line.startswith(b"=") and len(line) == 5)]
@@ -122,7 +123,7 @@ class Key:
 
     def sign(self, hash_id: int, digest: bytes) -> bytes:
         """Return the algorithm-specific part of a signature over `digest`."""
-        if self.algorithm in (1, 3):
+        if self.algorithm in (1, 2, 3):
             prehashed = utils.Prehashed(_HASHES[hash_id])
             raw = self.secret.sign(digest, padding.PKCS1v15(), prehashed)
             return mpi(int.from_bytes(raw, "big"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -11,7 +12,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openpgp_forge import Key, dearmored, ed25519_key, rsa_key
+from cryptography.hazmat.primitives.asymmetric import ec  # noqa: TID253
+from openpgp_forge import Key, dearmored, ecdsa_key, ed25519_key, rsa_key
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -57,6 +59,8 @@ class Lab:
     def __init__(self) -> None:
         # Sockets of the agent live here: the path has to be short.
         self.home = Path(tempfile.mkdtemp(prefix="gnupg-", dir="/tmp"))
+        #: What the corpus made here, by case.
+        self.samples: dict[str, object] = {}
         self._keys: dict[str, str] = {}
         self._files = 0
 
@@ -69,6 +73,7 @@ class Lab:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        agents = [os.pidfd_open(pid) for pid in self.processes()]
         subprocess.run(
             ["gpgconf", "--homedir", str(self.home), "--kill", "all"],
             env=_ENVIRONMENT,
@@ -76,29 +81,26 @@ class Lab:
             stdout=subprocess.DEVNULL,
             timeout=30,
         )
+        for agent in agents:
+            select.select([agent], [], [], 30)
+            os.close(agent)
         left = self.processes()
         shutil.rmtree(self.home)
         assert not left, f"gpg left processes behind: {left}"
 
-    def processes(self) -> list[str]:
-        """Return the command lines that name this home, once the agent had time to end."""
-        found: list[str] = []
-        for _ in range(200):
-            found = []
-            for entry in Path("/proc").iterdir():
-                if entry.name.isdigit():
-                    try:
-                        line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                        state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                    except (OSError, UnicodeDecodeError):
-                        continue
-                    if str(self.home) in line and "gpg" in line and state != "Z":
-                        found.append(line)
-            if not found:
-                return []
-            # Ending is the agent's own doing: give way until it is done.
-            os.sched_yield()
-            subprocess.run(["sleep", "0.05"], check=True)
+    def processes(self) -> list[int]:
+        """Return the processes that live and name this home in their command line."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                line = (entry / "cmdline").read_bytes()
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if os.fsencode(self.home) in line and state != "Z":
+                found.append(int(entry.name))
         return found
 
     def gpg(self, *arguments: str, at: str | None = THEN, stdin: bytes = b"") -> bytes:
@@ -228,6 +230,16 @@ class Lab:
     def ed(self) -> Key:
         """A forged Ed25519 key to build things with."""
         return ed25519_key()
+
+    @cached_property
+    def p256(self) -> Key:
+        """A forged key on NIST P-256."""
+        return ecdsa_key(ec.SECP256R1())
+
+    @cached_property
+    def weak(self) -> Key:
+        """A forged RSA key of 1024 bits."""
+        return rsa_key(1024)
 
     @cached_property
     def other(self) -> Key:

@@ -81,19 +81,19 @@ class Reader:
         """Return the next octets as a big-endian number."""
         return int.from_bytes(self.take(octets), "big")
 
-    def mpi(self, *, canonical: bool = True) -> int:
-        """Return a multiprecision integer (RFC 9580 section 3.2).
+    def mpi(self, *, octets: bool = False) -> int:
+        """Return a multiprecision integer (RFC 9580 section 3.2), whose bit count must be right.
 
         Args:
-            canonical: insist that the declared bit count is the number's own. Points and EdDSA
-                values are octet strings in MPI clothes, for which writers disagree.
+            octets: it is an octet string in the clothes of a number (a point, an EdDSA value), for
+                which some writers count whole octets.
         """
         bits = self.number(2)
         if bits > MAX_MPI_BITS:
             raise KeyInvalid(f"{self._what} has a number of {bits} bits, more than {MAX_MPI_BITS}")
         value = self.number((bits + 7) // 8)
         actual = value.bit_length()
-        if actual > bits or (canonical and actual != bits):
+        if actual != bits and not (octets and actual < bits and bits % 8 == 0):
             raise KeyInvalid(f"{self._what} has a number whose bit count is wrong")
         return value
 

@@ -205,7 +205,7 @@ class PublicKey:
 
     def _read_curve(self, reader: Reader) -> None:
         oid = reader.take(reader.number(1))
-        point = reader.mpi(canonical=False)
+        point = reader.mpi(octets=True)
         reader.end()
         encoded = point.to_bytes((point.bit_length() + 7) // 8, "big")
         if self.algorithm == sig.EDDSA:

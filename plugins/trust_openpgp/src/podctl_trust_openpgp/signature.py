@@ -229,7 +229,7 @@ def _numbers(reader: Reader, algorithm: int) -> tuple[int, ...] | None:
     elif algorithm in (DSA, ECDSA):
         numbers = (reader.mpi(), reader.mpi())
     elif algorithm == EDDSA:
-        numbers = (reader.mpi(canonical=False), reader.mpi(canonical=False))
+        numbers = (reader.mpi(octets=True), reader.mpi(octets=True))
     elif algorithm == ED25519:
         numbers = (reader.number(32), reader.number(32))
     else:
