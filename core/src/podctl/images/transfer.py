@@ -89,17 +89,20 @@ class PipeSink:
         self._done, self._total = offset, total
         validators = [_short(state.etag), _short(state.last_modified)]
         write_all(self._report_fd, b"begin " + json.dumps(validators).encode() + b"\n")
-        write_all(self._fd, offset.to_bytes(OFFSET_BYTES, "big"))
+        self._put(offset.to_bytes(OFFSET_BYTES, "big"))
         self._report()
 
     def write(self, data: bytes) -> None:
         """See podctl.model.fetching.Sink."""
+        self._put(data)
+        self._done += len(data)
+        self._report()
+
+    def _put(self, data: bytes) -> None:
         try:
             write_all(self._fd, data)
         except BrokenPipeError:
             raise BrokenStream("download was not wanted any more") from None
-        self._done += len(data)
-        self._report()
 
     def _report(self) -> None:
         total = "-" if self._total is None else self._total
@@ -131,7 +134,8 @@ def transfer_local(fd: int, transfer: Transfer, blob_fd: int | None) -> tuple[In
     with ExitStack() as stack:
         tar_write, unpacker = _start_unpacker(stack, transfer)
         ingester = _start_ingester(stack, transfer, fd, blob_fd, tar_write, framed=False)
-        return _finish(None, ingester, unpacker)
+        ingested, unpacked = _finish(ingester, unpacker)
+        return ingested_from_json(ingested), _unpacked(unpacked)
 
 
 def transfer_remote(
@@ -169,8 +173,8 @@ def transfer_remote(
         for end in (body_read, body_write, report_write):
             end.close()
         _follow(report_read.fd, progress, save_state)
-        ingested, unpacked = _finish(downloader, ingester, unpacker)
-        return ingested, unpacked, _downloaded(downloader.wait())
+        done, ingested, unpacked = _finish(downloader, ingester, unpacker)
+        return ingested_from_json(ingested), _unpacked(unpacked), _downloaded(done)
 
 
 def _download(download: Download, body_fd: int, report_fd: int) -> Any:
@@ -280,28 +284,30 @@ def _follow(report_fd: int, progress: Progress | None, save: SaveState) -> None:
             progress(int(done), None if total == b"-" else int(total))
 
 
-def _finish(
-    downloader: Child | None, ingester: Child, unpacker: Child
-) -> tuple[Ingested, Unpacked]:
-    """Wait for all and raise the error of the child that failed first.
+def _finish(*children: Child) -> list[Any]:
+    """Wait for all, upstream first; return what each reports, or raise the first cause.
 
-    A failing child closes its pipes, so its neighbours fail too: upstream they see a broken
-    pipe, downstream an early end. The first cause is downstream of nobody's broken pipe: an
-    unpack refusal precedes ingest's, and a download error precedes what the cut stream looked
-    like further down.
+    A failing child closes its pipes, so its neighbours fail too: upstream they see a broken pipe
+    (BrokenStream says so), downstream an early end that may look like a malformed archive. So
+    the first in this order that failed by itself is the cause.
+
+    Raises:
+        PodctlError: that child's error.
     """
-    outcomes = [_outcome(child) for child in (downloader, ingester, unpacker) if child is not None]
+    outcomes = [_outcome(child) for child in children]
     failures = [value for ok, value in outcomes if not ok]
     if failures:
         raise _first_cause(failures)
-    value = outcomes[-1][1]
-    unpacked = Unpacked(
+    return [value for _, value in outcomes]
+
+
+def _unpacked(value: Any) -> Unpacked:
+    return Unpacked(
         manifest=bytes(value["manifest"] or b""),
         entries=int(value["entries"]),
         size=int(value["size"]),
         warnings=tuple(str(warning) for warning in value["warnings"]),
     )
-    return ingested_from_json(outcomes[-2][1]), unpacked
 
 
 def _outcome(child: Child) -> tuple[bool, Any]:
@@ -312,7 +318,6 @@ def _outcome(child: Child) -> tuple[bool, Any]:
 
 
 def _first_cause(failures: list[PodctlError]) -> PodctlError:
-    """A consequence says BrokenStream; any other error is the cause."""
     for error in failures:
         if not isinstance(error, BrokenStream):
             return error
