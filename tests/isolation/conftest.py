@@ -91,12 +91,17 @@ def installation() -> Iterator[Installation]:
         site = top / "lib" / VERSION / "site-packages"
         (site / "podctl.pth").write_text("\n".join(ours) + "\n")
         shutil.copy(ROOT / "core" / "bin" / "podctl", top / "bin" / "podctl")
-        yield Installation(top)
+        made = Installation(top)
+        yield made
+        name = subprocess.run(
+            made.python("-I", "-c", "from podctl.plugins import index; print(index.file_name())"),
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        Path("/var/cache/podctl", name.stdout.strip()).unlink(missing_ok=True)
     finally:
         shutil.rmtree(top)
-        prefix = str(top).strip("/").replace("/", "-")
-        for index in Path("/var/cache/podctl").glob(f"plugins-{prefix}-*.json"):
-            index.unlink()
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent.parent
 PLUGINS = {path.name: f"podctl_{path.name}" for path in (ROOT / "plugins").iterdir()}
 
+_INDEX_NAME = "from podctl.plugins import index; print(index.file_name())"
+
 
 class Installation:
     """A virtual environment with podctl in it."""
@@ -122,9 +124,13 @@ def make_installation(
 
     yield get
     for top in made:
-        prefix = str(top).strip("/").replace("/", "-")[-150:]
-        for index in Path("/var/cache/podctl").glob(f"plugins-{prefix}-*.json"):
-            index.unlink()
+        name = subprocess.run(
+            [str(top / "bin" / "python3"), "-I", "-c", _INDEX_NAME],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        Path("/var/cache/podctl", name.stdout.strip()).unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

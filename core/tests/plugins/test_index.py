@@ -122,6 +122,16 @@ def test_another_search_path_is_another_installation(
     assert "x" in names()
 
 
+def test_installations_do_not_overwrite_each_others_index(
+    index_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.providers()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.syspath_prepend(str(tmp_path / "another"))
+        assert not index.providers()[1]
+    assert index.providers()[1]
+
+
 def test_a_fresh_index_of_ours_is_believed(planted: Path) -> None:
     # The control of every test below: the plant works where nothing is wrong with the file.
     assert "planted" in names()

@@ -44,9 +44,12 @@ def directory() -> str | None:
 
 
 def file_name() -> str:
-    """The index's name: one for each installation prefix and interpreter version."""
-    prefix = sys.prefix.strip("/").replace("/", "-")[-150:]
-    return f"plugins-{prefix}-{sys.implementation.cache_tag}.json"
+    """The index's name: one for each interpreter version and search path, so that several
+    installations do not overwrite each other's."""
+    from binascii import crc32
+
+    place = "\n".join((sys.prefix, *sys.path))
+    return f"plugins-{sys.implementation.cache_tag}-{crc32(os.fsencode(place)):08x}.json"
 
 
 def read(where: str, fingerprint: str) -> list[Provider] | None:

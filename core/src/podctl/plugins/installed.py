@@ -43,7 +43,7 @@ def fingerprint() -> str:
     It holds the interpreter, every entry of sys.path, and in each the names of the installed
     distributions with size and modification time of their entry points.
     """
-    parts = [sys.executable, sys.prefix, sys.version, *BY_GROUP]
+    parts = [sys.prefix, sys.version, *BY_GROUP]
     for directory in sys.path:
         parts.append(directory)
         try:
