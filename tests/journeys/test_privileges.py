@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 
 NAME = "apps.example/watched"
-CALL = re.compile(r"^(?P<pid>\d+) (?P<call>\w+)\((?P<arguments>.*)$")
+CALL = re.compile(r"^(?P<pid>\d+) +(?P<call>\w+)\((?P<arguments>.*)$")
 WATCHED = "socket,connect,chroot,setresuid,capset,openat,openat2,execve,clone,clone3,fork,vfork"
 
 

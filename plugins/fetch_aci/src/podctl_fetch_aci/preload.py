@@ -39,6 +39,7 @@ _MODULES = (
 
 def preload() -> None:
     """Import it all and read the certificate authorities."""
+    _import_urllib3()
     for name in _MODULES:
         import_module(name)
     from podctl.errors import FetchFailed
@@ -50,3 +51,20 @@ def preload() -> None:
     except FetchFailed:
         # Without authorities the request that needs them will say so.
         return
+
+
+def _import_urllib3() -> None:
+    """Import urllib3 without the IPv6 socket it opens to see whether it can.
+
+    This runs with the caller's rights, and no socket is to be opened with them. Addresses of
+    both families are tried in turn anyway, so the answer may as well be what Python was built for.
+    """
+    import socket
+
+    built_with_ipv6 = socket.has_ipv6
+    socket.has_ipv6 = False
+    try:
+        connection = import_module("urllib3.util.connection")
+    finally:
+        socket.has_ipv6 = built_with_ipv6
+    connection.HAS_IPV6 = built_with_ipv6  # type: ignore[attr-defined]
