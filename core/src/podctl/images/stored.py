@@ -88,6 +88,7 @@ def verify(
     *,
     repair: bool,
     most: int = 1,
+    trees: bool = True,
     tell: Callable[[str], None] = lambda problem: None,
 ) -> Verified:
     """Check an image: its stored bytes, its manifests, its layer and its rendered tree.
@@ -97,6 +98,7 @@ def verify(
     Args:
         repair: unpack the layer or render the tree again if it differs.
         most: how many differences to look for.
+        trees: whether the image's rendered tree is looked at as well.
         tell: told of each before it is repaired.
 
     Raises:
@@ -126,21 +128,27 @@ def verify(
             fresh.staging.sync()
             with store.locks.preparing():
                 fresh.staging.replace_layer(diff_id)
-    in_tree = _tree_problems(store, record, repair=repair)
+    in_tree = _tree_problems(store, record, repair=repair) if trees else []
     for problem in in_tree:
         tell(problem)
     problems += found + in_tree
     return Verified(True, tuple(problems), repair and bool(problems))
 
 
-def renew_record(store: Store, record: ImageRecord, fresh: Reread) -> None:
-    """Write an image's record anew from its bytes, keeping what they do not tell."""
-    staged = describe(fresh)._replace(
-        source=record.source, latest=record.latest, signature=_signature(store, record.key)
-    )
+def renew_record(store: Store, record: ImageRecord | None, fresh: Reread) -> None:
+    """Write an image's record anew from its bytes.
+
+    Args:
+        record: what is known beyond them (source, times); None when it is lost.
+    """
+    staged = describe(fresh)
+    signature = _signature(store, store.key_of(staged.diff_id))
+    if record is None:
+        store.commit(fresh.staging, staged._replace(signature=signature))
+        return
+    staged = staged._replace(source=record.source, latest=record.latest, signature=signature)
     renewed = store.commit(fresh.staging, staged)
-    fixed = renewed._replace(imported_at=record.imported_at)
-    store.restore_times(fixed, record.last_used)
+    store.restore_times(renewed._replace(imported_at=record.imported_at), record.last_used)
 
 
 def describe(fresh: Reread) -> StagedImage:
@@ -236,8 +244,11 @@ def _tree_problems(store: Store, record: ImageRecord, *, repair: bool) -> list[s
     return check_tree(store, record.key, repair=repair)
 
 
-def check_tree(store: Store, key: str, *, repair: bool) -> list[str]:
+def check_tree(store: Store, key: str, *, repair: bool, name: str | None = None) -> list[str]:
     """Compare the rendered tree of image `key` with a rendering made now.
+
+    Args:
+        name: look only if this is the tree the image has today.
 
     Raises:
         NotFound, Refused: it cannot be rendered now, or a running pod uses it.
@@ -246,7 +257,7 @@ def check_tree(store: Store, key: str, *, repair: bool) -> list[str]:
     from podctl.store.trees import differences_of
 
     resolved = resolve(store, key)
-    if resolved.tree is None:
+    if resolved.tree is None or name not in (None, resolved.tree):
         return []
 
     def allow() -> None:

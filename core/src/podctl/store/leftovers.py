@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from podctl.errors import StoreCorrupt
 from podctl.store.layout import LAYERS, REMOVED, STAGE, TEMPORARY, TREES, UNFINISHED
-from podctl.store.records import MAX_RECORD, is_digest, parse_image
+from podctl.store.records import MAX_RECORD, is_digest, parse_image, unseal
 from podctl.sys.files import remove_tree
 from podctl.sys.locks import lock
 
@@ -119,10 +119,7 @@ def _finish(store: Store, name: str) -> None:
 
 
 def _key_in(data: bytes) -> str:
-    import json
-
-    value = json.loads(data)
-    key = value.get("key") if isinstance(value, dict) else None
+    key = unseal(data).get("key")
     if not isinstance(key, str) or not is_digest(key, "sha512-", 64):
         raise ValueError("no image ID")
     return key

@@ -7,6 +7,7 @@ stranger, and root holds them against its own notes before it acts on them.
 from __future__ import annotations
 
 import json
+import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from podctl.errors import StoreCorrupt
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_RECORD = 1 << 20
+#: bytes before what the checksum covers
+_SEAL = len(b'{"crc32": "00000000", ')
 _HEX = frozenset("0123456789abcdef")
 #: Seconds since the epoch beyond which a time stamp is damage (the year 9999).
 _END_OF_TIME = 253_402_300_799
@@ -37,6 +40,7 @@ class ImageRecord(NamedTuple):
         latest: whether it was fetched without asking for a version.
         source: where it came from (URL or path).
         signed: whether its detached signature is kept.
+        signature_digest: SHA-256 of that signature, empty without one.
         tree_size: bytes of rendered trees that exist for this image alone.
     """
 
@@ -53,6 +57,7 @@ class ImageRecord(NamedTuple):
     latest: bool
     source: str
     signed: bool
+    signature_digest: str = ""
     tree_size: int = 0
 
 
@@ -101,7 +106,34 @@ def dump(record: NamedTuple) -> bytes:
     """Serialise any of the records; `last_used` is not part of a file's content."""
     value = record._asdict()
     value.pop("last_used", None)
-    return json.dumps(value, sort_keys=True).encode() + b"\n"
+    return seal(value)
+
+
+def seal(value: dict[str, Any]) -> bytes:
+    """A JSON object that begins with the CRC-32 of all that follows, so that damage shows.
+
+    It is no protection against a person: who may write the file may write the sum.
+    """
+    rest = json.dumps(value, sort_keys=True).encode()[1:] + b"\n"
+    return b'{"crc32": "%08x", %b' % (zlib.crc32(rest), rest)
+
+
+def unseal(data: bytes) -> dict[str, Any]:
+    """Read what `seal` wrote.
+
+    Raises:
+        ValueError: it is damaged, or something else.
+    """
+    head, rest = data[:_SEAL], data[_SEAL:]
+    if head != b'{"crc32": "%08x", ' % zlib.crc32(rest):
+        raise ValueError("its checksum is wrong")
+    try:
+        value = json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    return value
 
 
 def parse_image(data: bytes, what: str, key: str, last_used: float) -> ImageRecord:
@@ -129,6 +161,7 @@ def parse_image(data: bytes, what: str, key: str, last_used: float) -> ImageReco
             latest=_flag(value["latest"]),
             source=_text(value["source"]),
             signed=_flag(value["signed"]),
+            signature_digest=_text(value["signature_digest"]),
             tree_size=_count(value.get("tree_size", 0)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -203,12 +236,9 @@ def is_digest(text: str, prefix: str, digits: int) -> bool:
 
 def _object(data: bytes, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        return unseal(data)
+    except ValueError as error:
         raise _corrupt(what, error) from error
-    if not isinstance(value, dict):
-        raise _corrupt(what, "it is no JSON object")
-    return value
 
 
 def _corrupt(what: str, reason: object) -> StoreCorrupt:

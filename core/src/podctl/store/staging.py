@@ -24,7 +24,7 @@ from podctl.store.layout import (
     UNFINISHED,
     name_of,
 )
-from podctl.store.records import dump
+from podctl.store.records import dump, seal
 from podctl.sys.files import (
     fsync_directory,
     remove_tree,
@@ -99,7 +99,7 @@ class Staging:
         """Put manifest and completion mark beside the unpacked tree."""
         if self._layer is None:
             return
-        note = json.dumps({"diff_id": diff_id, "opaque": list(opaque)}).encode() + b"\n"
+        note = seal({"diff_id": diff_id, "opaque": list(opaque)})
         write_atomic(f"{self._layer}/manifest", manifest, mode=PRIVATE_FILE, durable=False)
         write_atomic(f"{self._layer}/done.json", note, mode=PRIVATE_FILE, durable=False)
 
@@ -146,8 +146,9 @@ class Staging:
         try:
             os.rename(self._layer, target)
         except OSError:
-            if not os.path.exists(f"{target}/done.json"):
-                raise
+            if os.path.exists(f"{target}/done.json"):
+                return
+            self.replace_layer(diff_id)
             return
         fsync_directory(self._layout.path(LAYERS))
 

@@ -382,6 +382,7 @@ class Store:
             latest=staged.latest,
             source=staged.source,
             signed=staged.signature is not None,
+            signature_digest=_digest(staged.signature),
             tree_size=0 if before is None else before.tree_size,
         )
 
@@ -442,6 +443,14 @@ class Store:
             ) from None
         except (OSError, ValueError) as error:
             raise _unreadable(self.layout.path(name), error) from error
+
+
+def _digest(signature: bytes | None) -> str:
+    if signature is None:
+        return ""
+    import hashlib
+
+    return hashlib.sha256(signature).hexdigest()
 
 
 def _unreadable(path: str, reason: object) -> StoreCorrupt:

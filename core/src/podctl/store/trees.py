@@ -7,13 +7,12 @@ Where the file system refuses a link, the file is copied.
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING
 
 from podctl.store.copying import Source, merge
 from podctl.store.layout import PRIVATE_FILE, TREES, UNFINISHED
-from podctl.store.records import is_digest
+from podctl.store.records import is_digest, seal, unseal
 from podctl.store.staging import lock_directory
 from podctl.sys.files import (
     fsync_directory,
@@ -58,8 +57,8 @@ def top_image(store: Store, name: str) -> str | None:
     """Key of the image a tree was rendered for; None when that cannot be told."""
     path = f"{store.layout.tree(name)}/done.json"
     try:
-        top = json.loads(read_small(path, _MAX_NOTE))["top"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        top = unseal(read_small(path, _MAX_NOTE)).get("top")
+    except (OSError, ValueError):
         return None
     return top if isinstance(top, str) and is_digest(top, "sha512-", 64) else None
 
@@ -186,7 +185,7 @@ def _fill(
     temporary: str, name: str, keys: Sequence[str], layers: Sequence[tuple[str, Choice | None]]
 ) -> int:
     size = _merge(layers, f"{temporary}/rootfs")
-    note = json.dumps({"id": name, "top": keys[0], "keys": list(keys), "size": size})
+    note = seal({"id": name, "top": keys[0], "keys": list(keys), "size": size})
     path = f"{temporary}/done.json"
-    write_atomic(path, note.encode() + b"\n", mode=PRIVATE_FILE, durable=False)
+    write_atomic(path, note, mode=PRIVATE_FILE, durable=False)
     return size

@@ -6,11 +6,11 @@ its directory is gone, whatever its state.
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import StoreCorrupt
+from podctl.store.records import seal, unseal
 from podctl.sys.files import read_small
 from podctl.sys.locks import held
 
@@ -38,7 +38,7 @@ class Needs(NamedTuple):
 def dump_needs(images: Iterable[str], layers: Iterable[str], trees: Iterable[str]) -> bytes:
     """Content of a pod's `images.json`."""
     value = {"images": sorted(images), "layers": sorted(layers), "trees": sorted(trees)}
-    return json.dumps(value).encode() + b"\n"
+    return seal(value)
 
 
 def parse_needs(data: bytes, what: str) -> Needs:
@@ -48,9 +48,9 @@ def parse_needs(data: bytes, what: str) -> Needs:
         StoreCorrupt: it is damaged.
     """
     try:
-        value = json.loads(data)
+        value = unseal(data)
         return Needs(*(_words(value[name]) for name in Needs._fields))
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise StoreCorrupt(f'"{what}" is damaged: {error}', hint="run podctl fsck") from error
 
 
@@ -78,20 +78,29 @@ def _needs_of(directories: Iterable[str]) -> Needs:
     layers: set[str] = set()
     trees: set[str] = set()
     for directory in directories:
-        path = f"{directory}/{FILE}"
-        try:
-            needs = parse_needs(read_small(path, _MAX), path)
-        except FileNotFoundError:
+        needs = read_needs(directory)
+        if needs is None:
             # Moved on, deleted, or died before it had looked for an image.
             continue
-        except (OSError, ValueError) as error:
-            raise StoreCorrupt(
-                f'"{path}" cannot be read: {error}', hint="run podctl fsck"
-            ) from None
         images |= needs.images
         layers |= needs.layers
         trees |= needs.trees
     return Needs(frozenset(images), frozenset(layers), frozenset(trees))
+
+
+def read_needs(directory: str) -> Needs | None:
+    """What one pod needs; None when it does not say.
+
+    Raises:
+        StoreCorrupt: the file is damaged.
+    """
+    path = f"{directory}/{FILE}"
+    try:
+        return parse_needs(read_small(path, _MAX), path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise StoreCorrupt(f'"{path}" cannot be read: {error}', hint="run podctl fsck") from None
 
 
 def pod_directories(layout: Layout) -> Iterator[str]:
