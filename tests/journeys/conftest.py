@@ -13,6 +13,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from home import Home
+    from live_world import Discovery
+    from podctl.testing.httpserver import Server
     from site_world import Site
 
 
@@ -32,3 +35,31 @@ def site(published: Site) -> Iterator[Site]:
     published.forget()
     yield published
     published.forget()
+
+
+@pytest.fixture(scope="session")
+def live_server(published: Site) -> Iterator[Server]:
+    """The second host, up for all journeys."""
+    from live_world import serve
+
+    with serve(published) as server:
+        yield server
+
+
+@pytest.fixture
+def live(live_server: Server) -> Discovery:
+    """What the second host answers, empty at first."""
+    from live_world import Discovery
+
+    live_server.log.clear()
+    discovery = Discovery()
+    live_server.routes = {"": discovery}
+    return discovery
+
+
+@pytest.fixture
+def home(tmp_path: Path, published: Site) -> Home:
+    """An empty installation inside the site's world."""
+    from home import Home
+
+    return Home(tmp_path, published.inside())
