@@ -32,12 +32,14 @@ _MAX_PACKETS = 8192
 _MAX_CHECKS = 512
 _MAX_USER_ID = 2048
 _CAN_SIGN = 0x02
+_LAST_MOMENT = 253402300799  # 9999-12-31T23:59:59Z
 _SKIPPED = frozenset((packets.MARKER, packets.TRUST, 21))
 
 
 def moment(seconds: int) -> str:
-    """Show a time of the OpenPGP range for people."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    """Show a time for people; a broken clock may be far outside of every calendar."""
+    shown = min(max(seconds, 0), _LAST_MOMENT)
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(shown))
 
 
 class _Component:
@@ -433,7 +435,7 @@ def earliest(times: Iterable[int | None]) -> int | None:
 
 
 def _future(name: str, created: int, now: int) -> str:
-    return f"{name} is from {moment(created)}, but the clock says {moment(max(now, 0))}"
+    return f"{name} is from {moment(created)}, but the clock says {moment(now)}"
 
 
 def _newest_first(signature: sig.Signature) -> tuple[int, float]:

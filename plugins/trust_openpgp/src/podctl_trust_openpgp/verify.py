@@ -248,7 +248,7 @@ def _form_objection(signature: sig.Signature) -> str | None:
 def _time_objection(signature: sig.Signature, now: int) -> str | None:
     assert signature.created is not None
     if signature.created > now + CLOCK_SKEW:
-        return f"made {moment(signature.created)}, but the clock says {moment(max(now, 0))}"
+        return f"made {moment(signature.created)}, but the clock says {moment(now)}"
     if signature.expires is not None and signature.expires <= now:
         return f"expired {moment(signature.expires)}"
     return None
