@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from podctl.model.labels import host_labels
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -162,6 +164,7 @@ def write_image(busybox: Path) -> Callable[..., Path]:
             "acKind": "ImageManifest",
             "acVersion": "0.8.11",
             "name": name,
+            "labels": [{"name": k, "value": v} for k, v in host_labels().items()],
             "app": {"exec": ["/bin/busybox", *argv], "user": "0", "group": "0"},
         }
         files = {"manifest": json.dumps(manifest).encode()}

@@ -55,7 +55,7 @@ def test_an_image_comes_by_its_transport_and_runs_in_its_flavor(
     assert fetched.returncode == 0, fetched.stderr
     assert fetched.stdout.startswith("sha512-")
     run = ["run", "--stage1=bare", "--net=host", "--uuid-file-save=" + str(shelf / "uuid")]
-    ran = installation.podctl(*options, *run, "acme.example/env")
+    ran = installation.podctl(*options, *run, fetched.stdout.strip())
     assert ran.returncode == 0, ran.stderr
     assert "FLAVOR=bare" in ran.stdout.splitlines()
     assert (shelf / "diary").read_text() == "bare env\n"
