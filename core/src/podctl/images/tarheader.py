@@ -113,7 +113,7 @@ def parse_pax(payload: bytes) -> dict[bytes, bytes]:
             raise ArchiveInvalid("malformed PAX record")
         key = payload[space + 1 : equals]
         if key in records:
-            raise ArchiveInvalid("the same PAX record twice")
+            raise ArchiveInvalid(f"PAX record '{key.decode('utf-8', 'surrogateescape')}' twice")
         records[key] = payload[equals + 1 : end - 1]
         at = end
     return records
