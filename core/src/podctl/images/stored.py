@@ -152,23 +152,28 @@ def renew_record(store: Store, record: ImageRecord | None, fresh: Reread) -> Non
 
 
 def describe(fresh: Reread) -> StagedImage:
-    """What stored bytes say of themselves, ready to be committed.
+    """See describe_pass."""
+    return describe_pass(fresh.ingested, fresh.unpacked)
+
+
+def describe_pass(ingested: Ingested, unpacked: Unpacked) -> StagedImage:
+    """What an image's bytes say of themselves, ready to be committed.
 
     Raises:
         ManifestInvalid: the manifest breaks the format.
     """
     from podctl.plugins import image_format
 
-    image: Image = image_format(_FORMAT).image(fresh.unpacked.manifest)
+    image: Image = image_format(_FORMAT).image(unpacked.manifest)
     return StagedImage(
         format=image.format,
         name=image.name,
         labels=dict(image.labels),
-        diff_id=fresh.ingested.diff_id,
-        size=fresh.ingested.size,
-        blob=fresh.ingested.blob,
-        blob_size=fresh.ingested.blob_size,
-        manifest=fresh.unpacked.manifest,
+        diff_id=ingested.diff_id,
+        size=ingested.size,
+        blob=ingested.blob,
+        blob_size=ingested.blob_size,
+        manifest=unpacked.manifest,
         signature=None,
         source="",
         latest=False,

@@ -104,9 +104,10 @@ class Area:
                 os.mkdir(leaf, 0o700, dir_fd=fd)
             except FileExistsError:
                 return
-        made = self.open(name, _DIRECTORY)
+        # The umask may have left us nothing: O_PATH asks for no permission.
+        made = self.open(name, os.O_PATH | os.O_DIRECTORY)
         try:
-            os.fchmod(made, self.directory_mode())
+            os.chmod(f"/proc/self/fd/{made}", self.directory_mode())
         finally:
             os.close(made)
 

@@ -317,6 +317,7 @@ def lock_directory(path: str) -> int:
         fd = os.open(path, _OPEN_DIRECTORY)
     except FileNotFoundError:
         return -1
+    os.fchmod(fd, PRIVATE_MODE)  # whatever the umask
     lock(fd, exclusive=True)
     try:
         if os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False)):
