@@ -150,17 +150,14 @@ def _stream(host: str, port: int) -> Any:
     return (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))
 
 
-#: Time-outs a test can wait for.
-HASTY = Limits(
-    header=0.3, idle=0.3, window=0.3, small=0.3, attempts=1, speed=1000, pause=0.001, patience=1
-)
+#: One try, and a body's pace a test can wait for.
+HASTY = Limits(connect=5, header=5, idle=5, window=0.3, small=5, attempts=1, speed=1000, patience=1)
 
 
 @pytest.mark.parametrize("tls", [True, False])
 @pytest.mark.parametrize(
     "reply, says",
     [
-        pytest.param(Reply(body=b"x", trickle=0.02), "not complete in time", id="slow-header"),
         pytest.param(Reply(raw=b""), "cut", id="no-answer"),
         pytest.param(Reply(raw=b"\x16\x03\x01 nonsense\r\n\r\n"), "cut", id="no-http"),
         pytest.param(Reply(raw=b"HTTP/1.1 200 OK\r\nA: " + b"x" * 70000), "cut", id="giant-line"),
@@ -176,20 +173,27 @@ def test_bad_headers_end(serve: Any, client_for: Any, reply: Reply, says: str, t
 
 
 @pytest.mark.parametrize("tls", [True, False])
+def test_trickling_headers_are_given_up(serve: Any, client_for: Any, tls: bool) -> None:
+    """One byte now and then keeps every read time-out happy; the deadline is not."""
+    server = serve({"/a": Reply(body=b"x", trickle=0.02)}, tls=tls)
+    with pytest.raises(FetchFailed, match="not complete in time"):
+        document(client_for(replace(HASTY, header=0.3)), server.url("/a"))
+
+
+@pytest.mark.parametrize("tls", [True, False])
 def test_silent_server_is_given_up(client_for: Any, serve: Any, tls: bool) -> None:
     """It takes the connection and never says a word, not even of TLS."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http{'s' if tls else ''}://127.0.0.1:{silent.getsockname()[1]}/"
-        limits = replace(HASTY, connect=0.3)
+        limits = replace(HASTY, connect=0.3, idle=0.3)
         with pytest.raises(FetchFailed, match="in time|timed out"):
             document(client_for(limits), url)
 
 
 @pytest.mark.parametrize("small", [True, False])
 def test_trickling_body_is_given_up(serve: Any, client_for: Any, small: bool) -> None:
-    """One byte now and then keeps every read time-out happy; the pace is not."""
     server = serve({"/a": Reply(body=b"y" * 10_000, body_trickle=0.02)}, tls=False)
-    client = client_for(HASTY)
+    client = client_for(replace(HASTY, small=0.3))
     says = "not complete in time" if small else "less than 1000 bytes/s"
     with pytest.raises(Exception, match=says), client.open(parse(server.url("/a"))) as answer:
         if small:

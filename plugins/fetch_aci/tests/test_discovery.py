@@ -371,6 +371,16 @@ class TestKeys:
         with pytest.raises(FetchFailed, match="meta discovery on example.com/a resulted in no"):
             DiscoveryTransport(quick).transport_keys("example.com/a", request_for())
 
+    @pytest.mark.parametrize(
+        "url", ["https://169.254.169.254/k", "file:///etc/passwd", "https://u:p@example.com/k"]
+    )
+    def test_key_location_is_checked(
+        self, site: Any, request_for: Any, quick: Any, url: str
+    ) -> None:
+        site.routes["/"] = page(("ac-discovery-pubkeys", f"example.com {url}"), self.PUBKEYS)
+        found = DiscoveryTransport(quick).transport_keys("example.com/a", request_for())
+        assert found == [KeyLocation("example.com", "https://example.com/keys.gpg")]
+
     def test_key_document_is_fetched_and_capped(
         self, serve: Any, request_for: Any, quick: Any
     ) -> None:

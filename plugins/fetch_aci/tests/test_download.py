@@ -86,6 +86,15 @@ def test_partial_without_the_same_validator_starts_over(
     assert sink.begun[0][0] == 0
 
 
+def test_weak_validator_never_continues(serve: Any, client_for: Any) -> None:
+    """It stands for equal meaning, not equal bytes; no range is asked for."""
+    server = serve({"/app.aci": Content(DATA, etag='W/"v1"')})
+    resume = Resume(5000, CacheState('W/"v1"', "Thu, 01 Jan 2026 00:00:00 GMT"))
+    sink, _ = fetch(client_for(), server, resume, bytes(5000))
+    assert sink.data == DATA
+    assert ranges(server) == [None]
+
+
 class Careless:
     """A server that knows Range and nothing of If-Range, as many do."""
 
@@ -191,6 +200,13 @@ def test_other_version_after_a_cut_is_refused(
     with pytest.raises(FetchFailed, match="changed while it was downloaded") as caught:
         fetch(client_for(), server)
     assert "run the command again" in str(caught.value.hint)
+
+
+def test_other_weak_tag_after_a_cut_is_refused(serve: Any, client_for: Any) -> None:
+    first = Content(DATA, etag='W/"v1"', cuts=[300_000])
+    server = serve({"/app.aci": Sequence(first, Content(DATA, etag='W/"v2"'))})
+    with pytest.raises(FetchFailed, match="changed while it was downloaded"):
+        fetch(client_for(), server)
 
 
 def test_server_that_never_gets_further_is_given_up(serve: Any, client_for: Any) -> None:

@@ -118,6 +118,18 @@ def test_proxy_s_password_does_not_follow_a_redirect_past_it(serve: Any, client_
     assert direct.log[0].header("Proxy-Authorization") is None
 
 
+@pytest.mark.parametrize("host", ["169.254.169.254", "localhost", "127.1", "[::1]", "0x7f000001"])
+def test_redirect_to_this_host_is_refused_before_the_proxy_is_asked(
+    serve: Any, client_for: Any, host: str
+) -> None:
+    """The proxy's metadata service and loopback are no better than ours."""
+    proxy = serve({"": redirect(f"http://{host}/latest")}, tls=False)
+    client = client_for(proxies={"http": f"127.0.0.1:{proxy.port}"})
+    with pytest.raises(FetchFailed, match="address: refused"):
+        get(client, "http://inside.example/a")
+    assert len(proxy.log) == 1
+
+
 @pytest.mark.parametrize("status", ["407 Proxy Authentication Required", "502 Bad Gateway"])
 def test_refusing_proxy_is_named_without_its_password(
     serve: Any, client_for: Any, tunnel: Any, status: str

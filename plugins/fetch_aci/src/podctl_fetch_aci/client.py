@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import requests  # noqa: TID253 - this module is imported by transport_preload, never at start-up
 import urllib3  # noqa: TID253 - as above
-from requests.cookies import RequestsCookieJar  # noqa: TID253 - as above
 
 from podctl.errors import FetchFailed
 from podctl_fetch_aci import proxies
@@ -254,6 +253,8 @@ class Client:
             requests.Request(method, target.url, headers={**self._common(), **headers, **secret})
         )
         try:
+            # Past Session.send, which would follow redirects and keep cookies: cookies pass between
+            # the ports and steps of a host.
             response = self._session.get_adapter(target.url).send(
                 prepared,
                 stream=True,
@@ -283,16 +284,8 @@ def _session(adapter: Adapter) -> requests.Session:
     # No .netrc (CVE-2024-47081), no proxy and no CA bundle from the environment.
     session.trust_env = False
     session.headers.clear()
-    session.cookies = _NoCookies()
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     # Unverified TLS is the user's explicit word; it needs no warning per request.
     warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
     return session
-
-
-class _NoCookies(RequestsCookieJar):
-    """Keeps nothing: cookies would pass between ports and steps of one host."""
-
-    def set_cookie(self, cookie: object, *args: object, **kwargs: object) -> None:
-        """Forget it."""
