@@ -69,6 +69,8 @@ class Site:
     Attributes:
         public: what the site serves.
         options: global options of podctl for this installation.
+        authority: signs the certificates of the site's hosts.
+        pid: a process in the site's namespaces.
     """
 
     def __init__(self, top: Path) -> None:
@@ -82,11 +84,11 @@ class Site:
         self._serve()
 
     def _serve(self) -> None:
-        authority = Authority()
+        self.authority = authority = Authority()
         authority.issue(HOST).write(self.top, "site")
         system = Path("/etc/ssl/certs/ca-certificates.crt").read_bytes()
         (self.top / "authorities").write_bytes(system + authority.pem)
-        (self.top / "hosts").write_text(f"127.0.0.1 localhost {HOST}\n")
+        (self.top / "hosts").write_text(f"127.0.0.1 localhost {HOST}\n127.0.0.2 live.example\n")
         self._server = subprocess.Popen(
             ["unshare", "--net", "--mount", "--propagation", "slave"]
             + ["sh", "-euc", _SET_UP, "site", str(self.top), sys.executable, HOST],
@@ -95,6 +97,7 @@ class Site:
         )
         assert self._server.stdout is not None
         assert self._server.stdout.readline().strip() == "443"
+        self.pid = self._server.pid
 
     def inside(self, *command: str) -> list[str]:
         """The command line that runs `command` inside the site's namespaces."""
@@ -114,15 +117,20 @@ class Site:
         return done.stdout
 
     def publish(
-        self, name: str, *, version: str = "1", app: dict[str, object] | None = None
+        self,
+        name: str,
+        *,
+        version: str = "1",
+        app: dict[str, object] | None = None,
+        image: Path | None = None,
     ) -> Path:
-        """Publish an unsigned image of busybox under `name`; return its file."""
-        image = self.top / "image"
-        shutil.rmtree(image, ignore_errors=True)
-        (image / "rootfs/bin").mkdir(parents=True)
-        shutil.copy("/bin/busybox", image / "rootfs/bin/busybox")
-        for applet in ("sh", "true", "sleep", "echo"):
-            (image / "rootfs/bin" / applet).symlink_to("busybox")
+        """Publish an unsigned image under `name`; return its file.
+
+        Args:
+            image: a directory with the image's `rootfs`; None: busybox.
+        """
+        if image is None:
+            image = self._busybox()
         machine = {"x86_64": "amd64"}.get(os.uname().machine, os.uname().machine)
         labels = {"version": version, "os": "linux", "arch": machine}
         manifest = {
@@ -144,6 +152,15 @@ class Site:
             link.unlink(missing_ok=True)
             link.symlink_to(f"{target}{suffix}")
         return target
+
+    def _busybox(self) -> Path:
+        image = self.top / "image"
+        shutil.rmtree(image, ignore_errors=True)
+        (image / "rootfs/bin").mkdir(parents=True)
+        shutil.copy("/bin/busybox", image / "rootfs/bin/busybox")
+        for applet in ("sh", "true", "sleep", "echo"):
+            (image / "rootfs/bin" / applet).symlink_to("busybox")
+        return image
 
     def forget(self) -> None:
         """Empty store and key store."""
