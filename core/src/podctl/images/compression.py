@@ -136,6 +136,8 @@ class Reader:
             if self._frames and not (self._has(10) and sniff(self._pending) == self.name):
                 raise ArchiveInvalid(f"{self.name} stream: bytes after its end")
             self._frames += 1
+            if not self._has(8):
+                raise ArchiveInvalid(f"{self.name} stream: cut short inside a frame")
             if self.name == "gzip" and self._pending[3] & 0xE0:
                 # RFC 1952 2.3.1.2; isal does not look at them.
                 raise ArchiveInvalid("gzip stream: reserved header flags are set")

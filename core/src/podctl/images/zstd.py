@@ -72,6 +72,7 @@ class _BlockwiseFrame:
         self._checksum = False
         self._begun = False
         self._complete = False
+        self._starved = True
         self.unused_data = b""
 
     @property
@@ -80,16 +81,18 @@ class _BlockwiseFrame:
 
     @property
     def needs_input(self) -> bool:
-        return not self._output and not self._complete
+        return self._starved and not self._output and not self._complete
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         self._input += data
         pieces = [self._output]
         have = len(self._output)
         at = 0
+        self._starved = False
         while have < max_length and not self._complete:
             size = self._unit(at)
             if size == 0 or at + size > len(self._input):
+                self._starved = True
                 break
             piece = self._decoder.decompress(self._input[at : at + size])
             pieces.append(piece)
