@@ -21,7 +21,12 @@ any installed flavor needs, else 254."""
 
 
 @click.command(help=HELP)
-@click.option("--format", "form", type=click.Choice(["table", "json", "json-pretty"]))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "json-pretty"]),
+    help="Form of the output.",
+)
 @click.pass_obj
 def command(options: Globals, form: str | None) -> int:
     """Print host checks, then plugins; the exit code is about the installed flavors."""

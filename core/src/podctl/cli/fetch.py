@@ -29,7 +29,7 @@ SHORT_ID = 32
 )
 @click.option("--store-only", is_flag=True, hidden=True)
 @click.option("--no-store", is_flag=True, hidden=True)
-@click.option("--signature", default=None, help="Use this detached signature (one image only).")
+@click.option("--signature", metavar="FILE", help="Use this detached signature (one image only).")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.pass_obj
 def command(

@@ -18,8 +18,20 @@ if TYPE_CHECKING:
 
     An exited pod is marked first and removed by a later gc, when its grace period is over."""
 )
-@click.option("--grace-period", metavar="DURATION", default="30m", show_default=True)
-@click.option("--expire-prepared", metavar="DURATION", default="24h", show_default=True)
+@click.option(
+    "--grace-period",
+    metavar="DURATION",
+    default="30m",
+    show_default=True,
+    help="How long an exited pod is kept after it was marked.",
+)
+@click.option(
+    "--expire-prepared",
+    metavar="DURATION",
+    default="24h",
+    show_default=True,
+    help="How long a prepared pod may wait to be run.",
+)
 @flag("--mark-only", help="Only mark exited and aborted pods, remove nothing.")
 @click.pass_obj
 def command(options: Globals, grace_period: str, expire_prepared: str, mark_only: bool) -> None:

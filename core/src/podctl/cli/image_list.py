@@ -36,12 +36,26 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
     "--fields", metavar="LIST", default=",".join(_HEADERS), help="Comma list of columns (all)."
 )
 @click.option(
-    "--sort", default="importtime", help="name, importtime, lastused or size (importtime)."
+    "--sort",
+    metavar="FIELD",
+    default="importtime",
+    help="name, importtime, lastused or size (importtime).",
 )
-@click.option("--order", type=click.Choice(["asc", "desc"]), default="asc", show_default=True)
+@click.option(
+    "--order",
+    type=click.Choice(["asc", "desc"]),
+    default="asc",
+    show_default=True,
+    help="Direction of the sorting.",
+)
 @flag("--full", help="Whole image IDs, sizes in bytes and exact times.")
 @flag("--no-legend", help="Leave out the header line.")
-@click.option("--format", "form", type=click.Choice(["table", "json", "json-pretty"]))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "json-pretty"]),
+    help="Form of the output.",
+)
 @click.pass_obj
 def command(
     options: Globals,

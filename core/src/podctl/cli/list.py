@@ -31,7 +31,12 @@ _NO_APP = ("-", "-", "-")
 @click.command(help="List pods, one line for each app.")
 @flag("--full", help="Whole UUIDs, image ids and exact times.")
 @flag("--no-legend", help="Leave out the header line.")
-@click.option("--format", "form", type=click.Choice(["table", "json", "json-pretty"]))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "json-pretty"]),
+    help="Form of the output.",
+)
 @click.pass_obj
 def command(options: Globals, full: bool, no_legend: bool, form: str | None) -> None:
     """Print every pod that can be named; damaged ones are reported at the end."""

@@ -16,7 +16,12 @@ HEADER = ("FAMILY", "NAME", "DISTRIBUTION", "VERSION", "STATE")
 
 
 @click.command(help="List installed plugins and whether they can be loaded.")
-@click.option("--format", "form", type=click.Choice(["table", "json", "json-pretty"]))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "json-pretty"]),
+    help="Form of the output.",
+)
 @flag("--no-legend", help="Leave out the header line.")
 def command(form: str | None, no_legend: bool) -> None:
     """Load every provider in a child and print what came of it."""

@@ -79,8 +79,10 @@ def _together(*decorators: Decorator) -> Decorator:
 manifest_flags = _together(
     click.option("--port", multiple=True, metavar="NAME:[IP:]PORT", help="Publish a port."),
     flag("--inherit-env", help="Pass on the caller's environment."),
-    click.option("--set-env", multiple=True, metavar="NAME=VALUE", help="For all apps."),
-    click.option("--set-env-file", multiple=True, metavar="FILE", help="For all apps."),
+    click.option("--set-env", multiple=True, metavar="NAME=VALUE", help="A variable for all apps."),
+    click.option(
+        "--set-env-file", multiple=True, metavar="FILE", help="Lines NAME=VALUE for all apps."
+    ),
     flag("--no-overlay", help="Copy images instead of laying the pod's changes over them."),
     flag("--private-users", help="Run in a user namespace of its own."),
     click.option(
@@ -91,28 +93,51 @@ manifest_flags = _together(
     flag("--store-only", hidden=True),
     flag("--no-store", hidden=True),
     click.option("--pod-manifest", metavar="FILE", help="Run this pod manifest."),
-    click.option("--stage1", metavar="FLAVOR", help="Flavor: nspawn, fly, kvm."),
+    click.option("--stage1", metavar="FLAVOR", help="Flavor: nspawn (the default), fly, kvm."),
     click.option("--stage1-name", metavar="NAME", help="rkt's name of its stage1 image."),
-    click.option("--stage1-path", metavar="FILE", help="The same by file."),
-    click.option("--stage1-from-dir", metavar="FILE", help="The same by file."),
+    click.option("--stage1-path", metavar="FILE", help="rkt's stage1 image by file name."),
+    click.option("--stage1-from-dir", metavar="FILE", help="rkt's stage1 image by file name."),
     click.option("--stage1-url", hidden=True),
     click.option("--stage1-hash", hidden=True),
 )
 
 #: flags that say how the pod runs: run, run-prepared
 run_flags = _together(
-    optional_value("--net", bare="default", multiple=True, metavar="LIST", help="Networks."),
+    optional_value(
+        "--net",
+        bare="default",
+        multiple=True,
+        metavar="LIST",
+        help="Comma list of networks; fly has host.",
+    ),
     flag("--interactive", help="Connect the terminal to the pod's one app."),
-    click.option("--dns", multiple=True, metavar="IP", help="Name server; or host, none."),
-    click.option("--dns-search", multiple=True, metavar="DOMAIN"),
-    click.option("--dns-opt", multiple=True, metavar="OPTION"),
-    click.option("--dns-domain", metavar="DOMAIN"),
-    click.option("--hosts-entry", multiple=True, metavar="IP=NAME", help="Or host."),
+    click.option(
+        "--dns",
+        multiple=True,
+        metavar="IP",
+        help="Name server; or host (the host's resolv.conf), none.",
+    ),
+    click.option(
+        "--dns-search", multiple=True, metavar="DOMAIN", help="Domain to search names in."
+    ),
+    click.option("--dns-opt", multiple=True, metavar="OPTION", help="Option of resolv.conf(5)."),
+    click.option("--dns-domain", metavar="DOMAIN", help="Domain of resolv.conf(5)."),
+    click.option(
+        "--hosts-entry",
+        multiple=True,
+        metavar="IP=NAME",
+        help="Line for /etc/hosts; or host for the host's file.",
+    ),
     click.option("--hostname", metavar="NAME", help="Host name of the pod."),
     click.option("--ipc", type=click.Choice(["auto", "private", "parent"]), help="IPC namespace."),
     flag("--mds-register", help="Register with the metadata service."),
     flag("--dry-run", help="Print the launch plan; do nothing, write nothing."),
-    click.option("--format", "form", type=click.Choice(["text", "json", "json-pretty"])),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["text", "json", "json-pretty"]),
+        help="Form of the output.",
+    ),
 )
 
 

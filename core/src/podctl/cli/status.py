@@ -26,7 +26,12 @@ _SHOWS_NETWORKS = ("running", "exited")
 @optional_value("--wait", bare="true", metavar="DURATION", help="Wait until the pod has ended.")
 @optional_value("--wait-ready", bare="true", metavar="DURATION", help="Wait until it is ready.")
 @click.option("--uuid-file", metavar="FILE", help="Read the UUID from this file.")
-@click.option("--format", "form", type=click.Choice(["text", "json", "json-pretty"]))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "json-pretty"]),
+    help="Form of the output.",
+)
 @click.argument("uuid", required=False)
 @click.pass_obj
 def command(

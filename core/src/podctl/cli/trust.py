@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     PUBKEY is a file or an https URL. Without one, the keys that the prefix's own site announces
     (ac-discovery-pubkeys) are offered."""
 )
-@click.option("--prefix", default="", help="Trust the keys for names below this prefix.")
+@click.option(
+    "--prefix", metavar="PREFIX", default="", help="Trust the keys for names below this prefix."
+)
 @click.option("--root", is_flag=True, help="Trust the keys for every image.")
 @click.option(
     "--skip-fingerprint-review", is_flag=True, help="Do not ask; the key is known to be right."

@@ -11,7 +11,12 @@ APPC_VERSION = "0.8.11"
 
 
 @click.command(help="Print versions.")
-@click.option("--format", "form", type=click.Choice(["text", "json", "json-pretty"]))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "json-pretty"]),
+    help="Form of the output.",
+)
 def command(form: str | None) -> None:
     """Print podctl's version, the appc version it speaks, the interpreter and the platform."""
     import os
