@@ -7,11 +7,13 @@ therefore the same bytes (there is no second read that could see others).
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from podctl.errors import ArchiveInvalid, BrokenStream, FetchFailed
+from podctl.images import compression
 from podctl.sys.files import write_all
 
 if TYPE_CHECKING:
@@ -70,8 +72,6 @@ class Source:
         verifier: Verifier | None,
         max_bytes: int,
     ) -> None:
-        import hashlib
-
         self._fd = fd
         self._partial_fd = partial_fd
         self._verifier = verifier
@@ -135,11 +135,7 @@ def ingest(source: Source, tar_fd: int, limits: ArchiveLimits, verifier: Verifie
         TrustRefused: the signature does not stand.
         FetchFailed: the source passed its cap or was inconsistent.
     """
-    import hashlib
-
-    from podctl.images.compression import decompressor
-
-    reader = decompressor(source, declared=None, limits=limits)
+    reader = compression.decompressor(source, declared=None, limits=limits)
     digest: _Hash = hashlib.sha512()
     size = 0
     while data := reader.read(CHUNK):

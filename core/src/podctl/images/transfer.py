@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from podctl.errors import BrokenStream, FetchFailed, PodctlError
+from podctl.images import compression
 from podctl.images.ingest import OFFSET_BYTES, Ingested, Source, ingest, ingested_from_json
 from podctl.images.unpack import unpack
 from podctl.model.fetching import CacheState, Downloaded
@@ -131,6 +132,7 @@ def transfer_local(fd: int, transfer: Transfer, blob_fd: int | None) -> tuple[In
     Raises:
         ArchiveInvalid, TrustRefused: the bytes were refused.
     """
+    compression.preload()
     with ExitStack() as stack:
         tar_write, unpacker = _start_unpacker(stack, transfer)
         ingester = _start_ingester(stack, transfer, fd, blob_fd, tar_write, framed=False)
@@ -155,6 +157,7 @@ def transfer_remote(
         FetchFailed: the source failed; what arrived is in the partial file.
         ArchiveInvalid, TrustRefused: the bytes were refused.
     """
+    compression.preload()
     with ExitStack() as stack:
         tar_write, unpacker = _start_unpacker(stack, transfer)
         body_read, body_write = _pipe(stack)

@@ -17,6 +17,7 @@ from podctl.store.layout import OWN_FILE, OWN_MODE, SHARED_FILE, SHARED_MODE
 from podctl.sys.calls import openat2
 from podctl.sys.constants import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS
 from podctl.sys.files import (
+    make_directory,
     read_descriptor,
     remove_tree,
     rename_exchange,
@@ -100,16 +101,7 @@ class Area:
         """mkdir(2) with the mode this store shares with; one that exists is left alone."""
         parent, leaf = os.path.split(name)
         with self.directory(parent) as fd:
-            try:
-                os.mkdir(leaf, 0o700, dir_fd=fd)
-            except FileExistsError:
-                return
-        # The umask may have left us nothing: O_PATH asks for no permission.
-        made = self.open(name, os.O_PATH | os.O_DIRECTORY)
-        try:
-            os.chmod(f"/proc/self/fd/{made}", self.directory_mode())
-        finally:
-            os.close(made)
+            make_directory(leaf, self.directory_mode(), dir_fd=fd)
 
     def create(self, name: str) -> int:
         """A new, empty file, open for reading and writing.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import stat
 
+from podctl.sys.files import make_directory
+
 #: What a member of the group may write (setgid: what is made inside belongs to the group as well).
 SHARED_MODE = 0o2770
 SHARED_FILE = 0o660
@@ -102,15 +104,6 @@ class Layout:
         if privileged:
             for name in PRIVATE:
                 make_directory(self.path(name), PRIVATE_MODE)
-
-
-def make_directory(path: str, mode: int) -> None:
-    """mkdir with exactly this mode whatever the umask; one that exists is left alone."""
-    try:
-        os.mkdir(path, PRIVATE_MODE)
-    except FileExistsError:
-        return
-    os.chmod(path, mode)
 
 
 def name_of(url: str) -> str:

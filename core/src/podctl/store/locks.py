@@ -9,7 +9,8 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from podctl.store.layout import TREES, make_directory
+from podctl.store.layout import TREES
+from podctl.sys.files import make_directory
 from podctl.sys.locks import LockedFile, lock
 
 if TYPE_CHECKING:

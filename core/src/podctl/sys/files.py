@@ -82,6 +82,26 @@ def rename_durable(src: str, dst: str) -> None:
         fsync_directory(source)
 
 
+def make_directory(path: str, mode: int, *, dir_fd: int | None = None) -> bool:
+    """mkdir(2) with exactly this mode whatever the umask; False when something stands there.
+
+    The mode is right from the first instant (a kill between mkdir and chmod would leave a
+    directory nobody else can enter). Only the setgid bit, where the parent does not pass it on,
+    takes a second call.
+    """
+    before = os.umask(0)
+    try:
+        os.mkdir(path, mode & 0o777, dir_fd=dir_fd)
+    except FileExistsError:
+        return False
+    finally:
+        os.umask(before)
+    status = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+    if stat.S_IMODE(status.st_mode) != mode:
+        os.chmod(path, mode, dir_fd=dir_fd)
+    return True
+
+
 def rename_new(src: str, dst: str) -> None:
     """renameat2(2) with RENAME_NOREPLACE: FileExistsError when anything stands at `dst`."""
     _renameat2(src, dst, c.RENAME_NOREPLACE)
