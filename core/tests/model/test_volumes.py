@@ -84,6 +84,7 @@ def test_refused_volume_flags(text: str, message: str) -> None:
 def test_mount_flag() -> None:
     assert mount_from_text("volume=v,target=/mnt") == Mount("v", "/mnt")
     assert mount_from_text("target=/a/../b c,volume=v") == Mount("v", "/a/../b c")
+    assert mount_from_text("volume=v,target=../mnt") == Mount("v", "/../mnt")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_mount_flag() -> None:
         ("", "unknown parameter ''"),
         ("volume=v", "target is required"),
         ("target=/mnt", "volume is required"),
-        ("volume=v,target=mnt", "absolute"),
+        ("volume=v,target=", "absolute"),
         ("volume=V,target=/mnt", "volume name"),
         ("volume=v,target=/mnt,readOnly=true", "unknown parameter 'readOnly'"),
         ("volume=v,volume=w,target=/mnt", "volume given twice"),

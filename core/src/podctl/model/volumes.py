@@ -213,7 +213,7 @@ def volume_from_text(text: str) -> Volume:
 
 
 def mount_from_text(text: str) -> Mount:
-    """Read `volume=NAME,target=PATH`, in any order.
+    """Read `volume=NAME,target=PATH`, in any order; a relative path begins at the app's root.
 
     Raises:
         UsageError: it is malformed.
@@ -225,7 +225,12 @@ def mount_from_text(text: str) -> Mount:
                 raise InvalidInput(f"{key} is required")
         return Mount(
             check_name(settings["volume"], "volume name"),
-            check_absolute(settings["target"], "target"),
+            check_absolute(_from_root(settings["target"]), "target"),
         )
     except InvalidInput as error:
         raise UsageError(f"--mount {text!r}: {error.message}") from None
+
+
+def _from_root(path: str) -> str:
+    # rkt takes them on the command line, where manifests must be exact.
+    return path if not path or path.startswith("/") else f"/{path}"
