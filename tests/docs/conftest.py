@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,8 +34,12 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture
-def world(published: Site, tmp_path: Path) -> World:
+def world(published: Site, tmp_path: Path) -> Iterator[World]:
     """A host on which nothing was fetched and nobody is trusted."""
     from doc_world import World
 
-    return World(published, tmp_path, published.top / "files")
+    pristine = shutil.copytree(published.public, tmp_path / "pristine", symlinks=True)
+    yield World(published, tmp_path, published.top / "files")
+    for name in published.public.iterdir():
+        shutil.rmtree(name) if name.is_dir() else name.unlink()
+    shutil.copytree(pristine, published.public, symlinks=True, dirs_exist_ok=True)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent.parent
 #: languages a block may have: those that are run, and those that are read
 RUN = frozenset({"console", "sh"})
-READ = frozenset({"ini", "json", "python", "text", "toml"})
+READ = frozenset({"html", "ini", "json", "python", "text", "toml"})
 VERBS = ("skip", "file", "fails with", "answers", "background until")
 
 _FENCE = re.compile(r"^```(?P<language>\S*)\s*$")

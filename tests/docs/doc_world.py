@@ -99,7 +99,7 @@ class World:
         finally:
             terminal.close()
         for block in blocks:
-            self._compare(block)
+            self._compare(block, terminal.shown)
 
     def _execute(self, terminal: Terminal) -> None:
         inside = self._site.inside("unshare", "--mount", "--propagation", "slave", "--pid",
@@ -120,8 +120,7 @@ class World:
         if not steps:
             return f"the world could not be made ({code}):\n{log.read_text()}"
         place = steps[-1]
-        shown = self._top / "out" / place
-        printed = shown.read_text(errors="replace") if shown.exists() else ""
+        printed = "\n".join(self._printed(place))
         return (
             f"line {place}: exit code {code}\n{printed}\n{terminal.shown}\n"
             f"{log.read_text(errors='replace')}"
@@ -136,12 +135,12 @@ class World:
         if block.verb == "skip":
             return ""
         parts = []
-        last = commands(block)[-1]
-        for command in commands(block):
+        told = commands(block)
+        for command in told:
             parts += [f"echo {command.line} >&9", self._one(block, command.text, command.line)]
             if block.verb == "answers":
-                parts[-1] = parts[-1].replace(_PLAIN, f"<{terminal} 2>{terminal} 9>&-")
-            if block.verb == "fails with" and command is last:
+                parts[-1] = f"{parts[-1].rpartition('2>')[0]} <{terminal} 2>{terminal} 9>&-"
+            if block.verb == "fails with" and command is told[-1]:
                 assert block.note is not None
                 parts[-1] = f"set +e\n({parts[-1]})\nended=$?\nset -e\n"
                 parts[-1] += f'expect_code "$ended" {int(block.note.value)}'
@@ -152,25 +151,38 @@ class World:
         if block.verb == "background until":
             assert block.note is not None
             waiting = f"wait_for {shlex.quote(block.note.value)} $!"
-            return f"{{\n{text}\n}} >{out} {_PLAIN} &\n{waiting}"
-        return f"{{\n{text}\n}} >{out} {_PLAIN}"
+            return f"{{\n{text}\n}} >{out}.out 2>{out}.err {_PLAIN} &\n{waiting}"
+        return f"{{\n{text}\n}} >{out}.out 2>{out}.err {_PLAIN}"
 
-    def _compare(self, block: Block) -> None:
+    def _compare(self, block: Block, terminal: str) -> None:
         if block.language != "console" or block.verb in UNCHECKED:
             return
         for command in commands(block):
             if command.output is None:
                 continue
-            printed = (self._top / "out" / str(command.line)).read_text(errors="replace")
-            if not fits(printed, command.output):
+            if block.verb == "answers":
+                if not fits(terminal, ("...", *command.output, "...")):
+                    raise Failed(f"line {command.line} differs from the terminal:\n{terminal}")
+                continue
+            results, messages = self._printed(str(command.line))
+            # On a terminal both arrive in turn; here they are apart.
+            if not any(fits(f"{a}{b}", command.output) for a, b in
+                       ((results, messages), (messages, results))):  # fmt: skip
                 shown = "\n".join(command.output)
-                raise Failed(f"line {command.line} shows\n{shown}\n\nbut it prints\n{printed}")
+                told = f"line {command.line} shows\n{shown}\n\nbut it prints"
+                raise Failed(f"{told}\n{results}\nand on standard error\n{messages}")
+
+    def _printed(self, line: str) -> tuple[str, str]:
+        """What the command of a line wrote to standard output and to standard error."""
+        files = [self._top / "out" / f"{line}.{end}" for end in ("out", "err")]
+        first, second = (f.read_text(errors="replace") if f.exists() else "" for f in files)
+        return first, second
 
 
-#: blocks whose output is not compared: skipped, still running, or on a terminal
-UNCHECKED = ("skip", "background until", "answers")
+#: blocks whose output is not compared: skipped, or still running
+UNCHECKED = ("skip", "background until")
 #: how a command is connected unless a note says otherwise
-_PLAIN = "2>&1 </dev/null 9>&-"
+_PLAIN = "</dev/null 9>&-"
 
 _FUNCTIONS = """
 wait_for() {
