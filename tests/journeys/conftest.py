@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from home import Home
     from live_world import Discovery
-    from podctl.testing.httpserver import Server
     from site_world import Site
+
+    from podctl.testing.httpserver import Server
 
 
 @pytest.fixture(scope="session")
