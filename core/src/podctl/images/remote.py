@@ -124,12 +124,40 @@ class _Remote:
             if fresh is not None:
                 self._expected().check(fresh)
                 return fresh
+            if before is not None and self._is_unchanged():
+                record = self._unchanged(before)
+                self._expected().check(record)
+                return record
         verifier = self._verifier()
         with self.store.partial(location, on_wait=self._say_waiting) as partial:
             record = self._fetched_meanwhile(before)
             if record is None:
                 record = self._download(partial, verifier)
         return record
+
+    def _is_unchanged(self) -> bool:
+        """Ask the discovered location itself whether the image we hold is still its own.
+
+        A name's location is known only once it was discovered, so the question with our ETag
+        could not be part of that.
+        """
+        from podctl.model.reference import Reference
+        from podctl.plugins import transport
+
+        location = self.resolution.location
+        request = _conditional(self.session, location, self.request)
+        if request is self.request:
+            return False
+        scheme = location.partition(":")[0]
+        carrier = transport(scheme)
+        carrier.preload()
+        reference = Reference("url", scheme, location, path_or_url=location)
+        answer = resolve(carrier, reference, replace(request, want_signature=False))
+        if answer.not_modified:
+            self.resolution = replace(
+                self.resolution, etag=answer.etag, max_age=answer.max_age, not_modified=True
+            )
+        return answer.not_modified
 
     def _expected(self) -> Expected:
         if self.reference.kind != "name":
