@@ -125,9 +125,9 @@ class _Remote:
                 self._expected().check(fresh)
                 return fresh
             if before is not None and self._is_unchanged():
-                record = self._unchanged(before)
-                self._expected().check(record)
-                return record
+                held = self._unchanged(before)
+                self._expected().check(held)
+                return held
         verifier = self._verifier()
         with self.store.partial(location, on_wait=self._say_waiting) as partial:
             record = self._fetched_meanwhile(before)
