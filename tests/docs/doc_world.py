@@ -34,16 +34,19 @@ _SET_UP = """
 top=$1 virtual=$2 checkout=$3 shut=$4
 mount -t tmpfs -o mode=0755 docs /srv
 cd /srv
-for place in etc var/lib var/cache; do
+for place in etc usr/bin var/lib var/cache; do
     mkdir -p "upper/$place" "work/$place"
 done
 mkdir -p upper/etc/ssl/certs store www home/work
 cp /etc/hosts upper/etc/hosts
 cp /etc/ssl/certs/ca-certificates.crt upper/etc/ssl/certs/
-for place in etc var/lib var/cache; do
+for place in etc usr/bin var/lib var/cache; do
     mount -t overlay -o "lowerdir=/$place,upperdir=upper/$place,workdir=work/$place" docs "/$place"
 done
 rm -rf /etc/podctl /var/cache/podctl
+printf '#!/bin/sh\\nexec %s/bin/podctl "$@"\\n' "$virtual" >/usr/bin/podctl
+chmod 0755 /usr/bin/podctl
+mount -t tmpfs -o mode=0755 docs /run
 mkdir -p /var/lib/podctl
 chmod 0750 store
 mount --bind store /var/lib/podctl

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from doc_blocks import READ, ROOT, RUN, Block, blocks, documents, fits
+from doc_blocks import READ, ROOT, RUN, Block, Note, blocks, documents, fits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,3 +90,22 @@ def test_shown_output_is_compared_with_dots_for_anything(
     printed: str, shown: tuple[str, ...], fit: bool
 ) -> None:
     assert fits(printed, shown) is fit
+
+
+@pytest.mark.root
+def test_the_unit_shown_for_systemd_starts_stops_and_cleans_up(world: World) -> None:
+    """Its Exec lines, in the order in which systemd runs them; systemd itself is not process 1."""
+    page = ROOT / "docs/how-to/run-under-systemd.md"
+    unit, trust, *_ = runnable(page)
+    lines = "\n".join(unit.lines).replace("\\\n", "").splitlines()
+    exec_lines = dict(line.split("=", 1) for line in lines if line.startswith("Exec"))
+    assert list(exec_lines) == ["ExecStartPre", "ExecStart", "ExecStopPost"]
+    started = Note("background until", "/run/redis.uuid")
+    steps = [
+        (["mkdir /var/lib/redis-pod", exec_lines["ExecStartPre"]], None),
+        ([exec_lines["ExecStart"]], started),
+        (["podctl stop --uuid-file=/run/redis.uuid", "wait", exec_lines["ExecStopPost"][1:]], None),
+        (['test -z "$(podctl list --no-legend)"'], None),
+    ]
+    script = [Block(page, 100 + n, "sh", tuple(s), note) for n, (s, note) in enumerate(steps)]
+    world.run([trust, *script])
