@@ -126,17 +126,19 @@ class Remover:
             try:
                 work(pod)
             except (PodctlError, OSError) as error:
-                self._say(f'unable to collect pod "{pod.uuid}": {error}')
+                # One that is gone was collected by another gc.
+                if os.path.isdir(pod.directory):
+                    self._say(f'unable to collect pod "{pod.uuid}": {error}')
 
     def _mark_exited(self, pod: Pod) -> None:
         if pod.state == "exited":
-            self._say(f'moving pod "{pod.uuid}" to garbage')
             self._pods.move(pod, EXITED_GARBAGE, durable=False)
+            self._say(f'moving pod "{pod.uuid}" to garbage')
 
     def _mark_aborted(self, pod: Pod) -> None:
         if pod.state == "aborted prepare":
-            self._say(f'moving failed prepare "{pod.uuid}" to garbage')
             self._pods.move(pod, GARBAGE, durable=False)
+            self._say(f'moving failed prepare "{pod.uuid}" to garbage')
 
     def _mark_expired(self, pod: Pod, expire: float) -> None:
         if _age(pod) < expire:
