@@ -716,11 +716,18 @@ def _(lab: Lab) -> Sample:
     return Sample((file,), detached(lab.rsa, DATA))
 
 
-@bad("key-revoked-in-the-other-copy", "is revoked")
+@bad("key-revoked-in-the-first-copy", "is revoked")
 def _(lab: Lab) -> Sample:
     revocation = Recipe(lab.rsa, kind=0x20, content=lab.rsa.framed).packet()
     revoked = packet(6, lab.rsa.body) + revocation + packet(13, UID) + certification(lab.rsa, UID)
     return Sample((revoked, simple(lab.rsa)), detached(lab.rsa, DATA))
+
+
+@bad("key-revoked-in-the-second-copy", "is revoked", differs="gpgv looks at the first copy only")
+def _(lab: Lab) -> Sample:
+    revocation = Recipe(lab.rsa, kind=0x20, content=lab.rsa.framed).packet()
+    revoked = packet(6, lab.rsa.body) + revocation + packet(13, UID) + certification(lab.rsa, UID)
+    return Sample((simple(lab.rsa), revoked), detached(lab.rsa, DATA))
 
 
 # Subkeys, forged.

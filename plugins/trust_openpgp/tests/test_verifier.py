@@ -292,3 +292,49 @@ def test_text_of_a_refusal_is_bounded(lab: Lab) -> None:
 def test_fingerprint_is_the_one_of_the_packet(lab: Lab) -> None:
     verdict = check(detached(lab.p256, DATA), simple(lab.p256))
     assert verdict.fingerprint == hashlib.sha1(lab.p256.framed).hexdigest()
+
+
+def test_statements_older_than_their_key_do_not_count(lab: Lab) -> None:
+    signature = detached(lab.rsa, DATA)
+    assert "no valid self-signature" in refusal(signature, simple(lab.rsa, created=MADE - 1))
+    early = binding(lab.rsa, lab.ed, created=MADE - 1)
+    assert "is not bound" in refusal(detached(lab.ed, DATA), with_subkey(lab.rsa, lab.ed, early))
+
+
+def test_key_and_subkey_from_the_future_are_named(lab: Lab) -> None:
+    unborn = forge.ed25519_key(created=NOW + DAY)
+    name = unborn.fingerprint.hex()
+    says = refusal(detached(unborn, DATA), simple(unborn, created=NOW + DAY))
+    assert f": key {name} is from 2024-07-02" in says
+    bound = binding(lab.rsa, unborn, created=NOW + DAY)
+    says = refusal(detached(unborn, DATA), with_subkey(lab.rsa, unborn, bound))
+    assert f": subkey {name} is from 2024-07-02" in says
+
+
+def test_statements_spread_over_two_copies_of_a_subkey_are_weighed_together(lab: Lab) -> None:
+    withdrawn = binding(lab.rsa, lab.ed, flags=forge.ENCRYPT, created=MADE + 60)
+    copy = packet(14, lab.ed.body) + binding(lab.rsa, lab.ed)
+    for first, second in ((withdrawn, copy), (binding(lab.rsa, lab.ed), b"")):
+        key = with_subkey(lab.rsa, lab.ed, first, second)
+        if second:
+            assert "not allowed to sign" in refusal(detached(lab.ed, DATA), key)
+        else:
+            assert check(detached(lab.ed, DATA), key)
+
+
+def test_direct_key_signature_and_certification_are_weighed_by_date(lab: Lab) -> None:
+    def key(
+        direct: list[bytes], direct_at: int, certified: list[bytes], certified_at: int
+    ) -> bytes:
+        statement = Recipe(
+            lab.rsa, kind=0x1F, content=lab.rsa.framed, created=direct_at, hashed=direct
+        ).packet()
+        uid = certification(lab.rsa, UID, created=certified_at, hashed=certified)
+        return packet(6, lab.rsa.body) + statement + packet(13, UID) + uid
+
+    signature = detached(lab.rsa, DATA)
+    short, long = lifetime(2 * DAY), lifetime(100 * DAY)
+    assert "expired" in refusal(signature, key(short, MADE + 9, long, MADE))
+    assert check(signature, key(short, MADE, long, MADE + 9)).expires == MADE + 100 * DAY
+    # A direct-key signature that is silent about expiry leaves the certification in force.
+    assert "expired" in refusal(signature, key([], MADE + 9, short, MADE))
