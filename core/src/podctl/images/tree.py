@@ -64,18 +64,34 @@ class Tree(Protocol):
         """Release what is held; after `finish`, or instead of it."""
 
 
+#: directories entered, on average per entry, and at first; real images need fewer than 20.
+STEPS_PER_ENTRY = 64
+FREE_STEPS = 20_000
+
+
 class Budget:
-    """Counts inodes, implied directories among them."""
+    """Counts inodes, implied directories among them, and the work of walking to them.
+
+    Paths may be 2000 components deep: millions of entries that jump between two such branches
+    would otherwise cost hours.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
+        self._steps = 0
 
     def take(self) -> None:
         """Count one more."""
         self.used += 1
         if self.used > self.limit:
             raise ArchiveInvalid(f"archive: more than {self.limit} entries")
+
+    def walk(self, steps: int) -> None:
+        """Count directories that are entered."""
+        self._steps += steps
+        if self._steps > FREE_STEPS + STEPS_PER_ENTRY * self.used:
+            raise ArchiveInvalid("archive: jumps too often between deep directories")
 
 
 class Opaque:

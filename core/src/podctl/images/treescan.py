@@ -80,8 +80,10 @@ class TreeScan:
         self._opaque = Opaque()
         self._nodes = _Nodes()
         self._last = _ROOT
+        # The current directory: its components, and their numbers behind the root's.
+        self._names: list[bytes] = []
+        self._numbers = [_ROOT]
         self._path = b""
-        self._directory = _ROOT
 
     def root(self, entry: Entry, xattrs: dict[bytes, bytes]) -> None:
         pass
@@ -89,11 +91,14 @@ class TreeScan:
     def directory(self, path: bytes, entry: Entry, xattrs: dict[bytes, bytes]) -> None:
         parent, _, name = path.rpartition(b"/")
         above = self._enter(parent)
-        _, kind = self._nodes.get(above, name)
+        number, kind = self._nodes.get(above, name)
         if kind != _DIRECTORY:
             if kind != _NOTHING:
                 self._hide_lower(path)
-            self._make(above, name)
+            number = self._make(above, name)
+        self._names.append(name)
+        self._numbers.append(number)
+        self._path = path
 
     def file(
         self, path: bytes, entry: Entry, xattrs: dict[bytes, bytes], archive: TarStream
@@ -153,31 +158,41 @@ class TreeScan:
         self._put(self._enter(parent), name, kind)
 
     def _put(self, directory: int, name: bytes, kind: int) -> None:
-        _, standing = self._nodes.get(directory, name)
-        if standing == _DIRECTORY:
-            # What is below it has gone: forget where we were.
-            self._path, self._directory = b"", _ROOT
         self._nodes.put(directory, name, 0, kind)
 
     def _enter(self, path: bytes) -> int:
-        """Return the number of a directory, made where it is missing."""
+        """Make `path` the current directory, missing components included; return its number."""
         if path == self._path:
-            return self._directory
-        directory = _ROOT
+            return self._numbers[-1]
         names = path.split(b"/") if path else []
-        for count, name in enumerate(names, 1):
-            number, kind = self._nodes.get(directory, name)
+        common = self._common(names)
+        self._budget.walk(len(names) - common)
+        del self._names[common:], self._numbers[common + 1 :]
+        for count in range(common, len(names)):
+            name = names[count]
+            number, kind = self._nodes.get(self._numbers[-1], name)
             if kind != _DIRECTORY:
-                here = b"/".join(names[:count])
-                if kind == _OTHER:
-                    raise not_a_directory(here + b"/")
-                if kind == _WHITEOUT:
-                    self._hide_lower(here)
-                self._budget.take()
-                number = self._make(directory, name)
-            directory = number
-        self._path, self._directory = path, directory
-        return directory
+                number = self._imply(b"/".join(names[: count + 1]), name, kind)
+            self._names.append(name)
+            self._numbers.append(number)
+        self._path = path
+        return self._numbers[-1]
+
+    def _common(self, names: list[bytes]) -> int:
+        common = 0
+        for mine, name in zip(self._names, names, strict=False):
+            if mine != name:
+                break
+            common += 1
+        return common
+
+    def _imply(self, path: bytes, name: bytes, kind: int) -> int:
+        if kind == _OTHER:
+            raise not_a_directory(path + b"/")
+        if kind == _WHITEOUT:
+            self._hide_lower(path)
+        self._budget.take()
+        return self._make(self._numbers[-1], name)
 
     def _make(self, above: int, name: bytes) -> int:
         self._last += 1
@@ -186,12 +201,16 @@ class TreeScan:
 
     def _find(self, path: bytes) -> int:
         """Return the kind of what a path leads to, _NOTHING where it leads nowhere."""
-        directory, kind = _ROOT, _DIRECTORY
-        for name in path.split(b"/"):
+        parent, _, name = path.rpartition(b"/")
+        names = parent.split(b"/") if parent else []
+        common = self._common(names)
+        self._budget.walk(len(names) - common)
+        directory = self._numbers[common]
+        for step in names[common:]:
+            directory, kind = self._nodes.get(directory, step)
             if kind != _DIRECTORY:
                 return _NOTHING
-            directory, kind = self._nodes.get(directory, name)
-        return kind
+        return self._nodes.get(directory, name)[1]
 
     def _hide_lower(self, path: bytes) -> None:
         if self._whiteouts:

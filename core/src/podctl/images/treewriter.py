@@ -175,6 +175,7 @@ class TreeWriter:
         names = path.split(b"/") if path else []
         common = self._common(names)
         self._leave_down_to(common)
+        self._budget.walk(len(names) - common)
         for count in range(common, len(names)):
             self._descend(names[count], b"/".join(names[: count + 1]))
         return self._top.fd
@@ -321,6 +322,7 @@ class TreeWriter:
         """Open a directory by its path without leaving the current one."""
         names = path.split(b"/") if path else []
         common = self._common(names)
+        self._budget.walk(len(names) - common)
         fd = os.dup(self._frames[common - 1].fd if common else self._root.fd)
         for name in names[common:]:
             try:
