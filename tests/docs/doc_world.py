@@ -59,6 +59,11 @@ if [ -n "$shut" ]; then
     mkdir -p "$checkout"
     mount --bind checkout "$checkout"
 fi
+# A document may install into the virtual environment: it keeps that to itself, and is offline.
+mkdir -p upper/venv work/venv
+mount -t overlay -o "lowerdir=$virtual,upperdir=upper/venv,workdir=work/venv" docs "$virtual"
+export PIP_NO_INDEX=1 PIP_NO_BUILD_ISOLATION=0 PIP_DISABLE_PIP_VERSION_CHECK=1
+export PIP_ROOT_USER_ACTION=ignore
 cp -R "$top/files/." home/work
 ln -s "$virtual" home/work/.venv
 export HOME=/srv/home GNUPGHOME=/srv/home/.gnupg PATH="$virtual/bin:$PATH" LC_ALL=C.UTF-8 TZ=UTC
