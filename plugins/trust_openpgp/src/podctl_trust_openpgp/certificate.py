@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 
 from podctl.errors import KeyInvalid
 from podctl.model.trusting import KeyDescription
-from podctl_trust_openpgp import armor, packets
 from podctl_trust_openpgp import signature as sig
+from podctl_trust_openpgp.keyfile import Component, KeyFile
 from podctl_trust_openpgp.publickey import SHA1, PublicKey, hash_name, new_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 SCHEME = "openpgp"
-MAX_KEY_BYTES = 1 << 20
 #: A statement of at most this age in the future is taken for a clock that is a little ahead.
 CLOCK_SKEW = 300
 #: SHA-1 in an owner's statement about the own key counts if made before 2019-01-19, the day from
@@ -28,29 +27,15 @@ CLOCK_SKEW = 300
 #: preimage, unlike for data, where whoever chooses the content can aim for a collision.
 SHA1_CUTOFF = 1547856000
 
-_MAX_PACKETS = 8192
 _MAX_CHECKS = 512
-_MAX_USER_ID = 2048
 _CAN_SIGN = 0x02
 _LAST_MOMENT = 253402300799  # 9999-12-31T23:59:59Z
-_SKIPPED = frozenset((packets.MARKER, packets.TRUST, 21))
 
 
 def moment(seconds: int) -> str:
     """Show a time for people; a broken clock may be far outside of every calendar."""
     shown = min(max(seconds, 0), _LAST_MOMENT)
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(shown))
-
-
-class _Component:
-    """A user id or subkey with every signature that stood behind a copy of it."""
-
-    __slots__ = ("content", "key", "signatures")
-
-    def __init__(self, content: bytes, key: PublicKey | None) -> None:
-        self.content = content
-        self.key = key
-        self.signatures: list[sig.Signature] = []
 
 
 class Standing:
@@ -79,26 +64,18 @@ class Certificate:
     """
 
     def __init__(self, data: bytes) -> None:
-        self._primary: PublicKey | None = None
-        self._uids: dict[bytes, _Component] = {}
-        self._subkeys: dict[str, _Component] = {}
-        self._direct: list[sig.Signature] = []
-        self._revocations: list[sig.Signature] = []
-        self._subkey_revocations: list[sig.Signature] = []
-        self._unreadable_revocations: list[sig.UnsupportedVersion] = []
+        self._file = KeyFile(data)
         self._checked: dict[tuple[str, bytes, sig.Signature], bool] = {}
-        self._add(data)
 
     @property
     def primary(self) -> PublicKey:
         """The key that everything else in the file is signed by."""
-        assert self._primary is not None
-        return self._primary
+        return self._file.primary
 
     @property
     def subkeys(self) -> list[PublicKey]:
         """Every subkey, good or not, in file order."""
-        return [c.key for c in self._subkeys.values() if c.key is not None]
+        return [c.key for c in self._file.subkeys.values() if c.key is not None]
 
     def merge(self, data: bytes) -> None:
         """Add what another copy of the same key says (a revocation in one copy counts for all).
@@ -106,78 +83,13 @@ class Certificate:
         Raises:
             KeyInvalid: malformed, or another key.
         """
-        self._add(data)
-
-    # Reading.
-
-    def _add(self, data: bytes) -> None:
-        here: _Component | None = None
-        seen_primary = False
-        for piece in armor.unwrap(data, armor.PUBLIC_KEY, max_bytes=MAX_KEY_BYTES):
-            for tag, body in packets.packets(piece, what="public key file", limit=_MAX_PACKETS):
-                if tag == packets.PUBLIC_KEY:
-                    if seen_primary:
-                        raise KeyInvalid("file holds more than one public key")
-                    seen_primary = True
-                    self._add_primary(body)
-                elif not seen_primary:
-                    raise KeyInvalid(f"no public key: file starts with {packets.packet_name(tag)}")
-                elif tag == packets.SIGNATURE:
-                    self._add_signature(body, here)
-                elif (component := self._component(tag, body)) is not None:
-                    here = component
-
-    def _add_primary(self, body: bytes) -> None:
-        key = PublicKey(body)
-        if self._primary is not None and self._primary.fingerprint != key.fingerprint:
-            raise KeyInvalid("two different public keys where one was expected")
-        self._primary = key
-
-    def _component(self, tag: int, body: bytes) -> _Component | None:
-        """Return the component that the signatures after this packet belong to."""
-        if tag == packets.USER_ID:
-            if len(body) > _MAX_USER_ID:
-                raise KeyInvalid(f"public key file has a user id of more than {_MAX_USER_ID} bytes")
-            return self._uids.setdefault(body, _Component(body, None))
-        if tag == packets.USER_ATTRIBUTE:
-            # A photo says nothing here; its signatures are kept away from the user ids.
-            return _Component(body, None)
-        if tag == packets.PUBLIC_SUBKEY:
-            key = PublicKey(body)
-            return self._subkeys.setdefault(key.fingerprint, _Component(body, key))
-        if tag in _SKIPPED or tag >= packets.FIRST_NONCRITICAL:
-            return None
-        raise KeyInvalid(f"public key file holds {packets.packet_name(tag)}")
-
-    def _add_signature(self, body: bytes, here: _Component | None) -> None:
-        try:
-            signature = sig.parse_signature(body)
-        except sig.UnsupportedVersion as other:
-            # Kept only if it may be a revocation: what cannot be checked cannot be overlooked.
-            if other.kind in (sig.KEY_REVOCATION, sig.SUBKEY_REVOCATION):
-                self._unreadable_revocations.append(other)
-            return
-        except KeyInvalid as error:
-            raise KeyInvalid(
-                f"public key file: {error.message}",
-                hint="gpg --export --export-options export-minimal leaves foreign signatures out",
-            ) from None
-        if signature.kind == sig.KEY_REVOCATION:
-            self._revocations.append(signature)
-        elif signature.kind == sig.SUBKEY_REVOCATION:
-            self._subkey_revocations.append(signature)
-        elif signature.kind == sig.DIRECT_KEY:
-            self._direct.append(signature)
-        elif here is not None:
-            here.signatures.append(signature)
-
-    # Judging.
+        self._file.add(data)
 
     def identities(self, now: int | None) -> tuple[str, ...]:
         """Return the user ids that the owner certified and did not revoke."""
         return tuple(
             uid.content.decode("utf-8", "backslashreplace")
-            for uid in self._uids.values()
+            for uid in self._file.uids.values()
             if self._uid_statements(uid, now)
         )
 
@@ -185,10 +97,10 @@ class Certificate:
         """Say that and how the primary key is revoked; None when it is not."""
         key = self.primary
         revokers = self._revokers()
-        for other in self._unreadable_revocations:
+        for other in self._file.unreadable_revocations:
             if other.kind == sig.KEY_REVOCATION and key.fingerprint[-16:] in other.key_ids:
                 return f"key {key.fingerprint} has a revocation that cannot be checked"
-        for signature in self._revocations:
+        for signature in self._file.revocations:
             by_owner = not signature.named() or signature.may_be_by(key.fingerprint)
             if any(signature.may_be_by(revoker) for revoker in revokers):
                 return f"key {key.fingerprint} has a revocation by a designated revoker"
@@ -235,12 +147,12 @@ class Certificate:
             if not self.primary_may_sign(now):
                 return Standing(f"key {key.fingerprint} is not allowed to sign by its key flags")
             return primary
-        subkey = self._subkey_standing(self._subkeys[key.fingerprint], key, now)
+        subkey = self._subkey_standing(self._file.subkeys[key.fingerprint], key, now)
         if subkey.objection is not None:
             return subkey
         return Standing(None, earliest((primary.expires, subkey.expires)))
 
-    def _subkey_standing(self, subkey: _Component, key: PublicKey, now: int) -> Standing:
+    def _subkey_standing(self, subkey: Component, key: PublicKey, now: int) -> Standing:
         name = f"subkey {key.fingerprint}"
         if key.objection is not None:
             return Standing(f"{name}: {key.objection}")
@@ -269,7 +181,7 @@ class Certificate:
         return Standing(None, expires)
 
     def _subkey_revocation(self, key: PublicKey) -> str | None:
-        for other in self._unreadable_revocations:
+        for other in self._file.unreadable_revocations:
             if (
                 other.kind == sig.SUBKEY_REVOCATION
                 and self.primary.fingerprint[-16:] in other.key_ids
@@ -277,7 +189,7 @@ class Certificate:
                 return f"subkey {key.fingerprint} may be revoked, which cannot be checked"
         primary = self.primary
         content = primary.framed() + key.framed()
-        for signature in self._subkey_revocations:
+        for signature in self._file.subkey_revocations:
             if signature.named() and not signature.may_be_by(primary.fingerprint):
                 continue
             if primary.accepts(signature) is not None:
@@ -302,15 +214,15 @@ class Certificate:
     def _statements(self, now: int | None) -> list[sig.Signature]:
         """Return what the owner said of the key as a whole, newest first."""
         found = list(self._direct_statements(now))
-        for uid in self._uids.values():
+        for uid in self._file.uids.values():
             found += self._uid_statements(uid, now)
         return sorted(found, key=_newest_first)
 
     def _direct_statements(self, now: int | None) -> list[sig.Signature]:
         key = self.primary
-        return self._valid(self._direct, lambda _: True, key.framed(), now, since=key.created)
+        return self._valid(self._file.direct, lambda _: True, key.framed(), now, since=key.created)
 
-    def _uid_certifications(self, uid: _Component, now: int | None) -> list[sig.Signature]:
+    def _uid_certifications(self, uid: Component, now: int | None) -> list[sig.Signature]:
         return self._valid(
             uid.signatures,
             lambda s: s.kind in sig.CERTIFICATIONS,
@@ -319,7 +231,7 @@ class Certificate:
             since=self.primary.created,
         )
 
-    def _uid_statements(self, uid: _Component, now: int | None) -> list[sig.Signature]:
+    def _uid_statements(self, uid: Component, now: int | None) -> list[sig.Signature]:
         """Return the valid certifications of one user id, newest first, unless revoked since."""
         content = self.primary.framed() + _framed_uid(uid.content)
         revoked_at = max(
@@ -333,7 +245,7 @@ class Certificate:
         return [s for s in self._uid_certifications(uid, now) if (s.created or 0) > revoked_at]
 
     def _all_uids_revoked(self, now: int | None) -> bool:
-        certified = [uid for uid in self._uids.values() if self._uid_certifications(uid, now)]
+        certified = [uid for uid in self._file.uids.values() if self._uid_certifications(uid, now)]
         return bool(certified) and not any(self._uid_statements(uid, now) for uid in certified)
 
     def _by_owner(self, signature: sig.Signature, content: bytes) -> bool:
@@ -363,9 +275,9 @@ class Certificate:
     def _revokers(self) -> set[str]:
         """Return who else may revoke the key, as any valid statement of the owner ever said."""
         content = self.primary.framed()
-        candidates = [s for s in self._direct if s.revokers]
+        candidates = [s for s in self._file.direct if s.revokers]
         named = {r for s in candidates if self._by_owner(s, content) for r in s.revokers}
-        for uid in self._uids.values():
+        for uid in self._file.uids.values():
             framed = content + _framed_uid(uid.content)
             for signature in uid.signatures:
                 if signature.revokers and self._by_owner(signature, framed):
@@ -377,7 +289,10 @@ class Certificate:
         name = f"key {self.primary.fingerprint}"
         mine = [
             s
-            for s in (*self._direct, *(s for uid in self._uids.values() for s in uid.signatures))
+            for s in (
+                *self._file.direct,
+                *(s for uid in self._file.uids.values() for s in uid.signatures),
+            )
             if s.may_be_by(self.primary.fingerprint) and s.kind != sig.CERTIFICATION_REVOCATION
         ]
         if mine and all(_weak_hash(s) for s in mine):
