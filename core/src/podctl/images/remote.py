@@ -194,6 +194,8 @@ class _Remote:
             return None
         record = self.store.lookup(now.key)
         if record is not None:
+            # The other one may have asked for something else at this location.
+            self._expected().check(record)
             use_image(self.session, record)
         return record
 
