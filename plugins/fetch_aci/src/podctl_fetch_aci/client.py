@@ -81,6 +81,7 @@ class Answer:
 
     def _read(self, chunk: int) -> Iterator[bytes]:
         raw, pace = self._response.raw, self._wire.pace
+        missing = None if "Transfer-Encoding" in self.headers else self.length()
         while True:
             try:
                 data = raw.read(chunk, decode_content=False)
@@ -89,9 +90,12 @@ class Answer:
             if not data:
                 break
             pace.delivered(len(data))
+            missing = None if missing is None else missing - len(data)
             yield data
         if pace.broken is not None:
             raise Interrupted(explain(pace.broken, self.target, pace))
+        if missing:
+            raise Interrupted(f"{self.target.shown}: connection was cut")
 
     def __enter__(self) -> Answer:
         return self

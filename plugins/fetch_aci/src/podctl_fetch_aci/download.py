@@ -86,8 +86,9 @@ class _Transfer:
         with self._client.open(
             self._target, headers=self._range_headers(), named_by_server=self._named_by_server
         ) as answer:
+            chunks = answer.chunks()
             if answer.status == 200:
-                self._begin_whole(answer)
+                self._begin_whole(answer, chunks)
             elif answer.status in (206, 416) and asked:
                 if not self._continues(answer):
                     return self._restart()
@@ -95,7 +96,7 @@ class _Transfer:
             else:
                 raise self._client.refuse_status(answer)
             if answer.status != 416:
-                self._take(answer.chunks())
+                self._take(chunks)
             self._begin()
         if self._total is not None and self._position != self._total:
             raise Interrupted(f"{self._target.shown}: connection was cut")
@@ -132,7 +133,7 @@ class _Transfer:
         self._total = found.total
         return True
 
-    def _begin_whole(self, answer: Answer) -> None:
+    def _begin_whole(self, answer: Answer, chunks: Iterator[bytes]) -> None:
         """A 200 carries the body from its first byte, whatever was asked."""
         if self._started_at is None:
             self._total = answer.length()
@@ -142,13 +143,12 @@ class _Transfer:
         same = answer.length() == self._total and state_of(answer.headers) == self._state
         if self._started_at != 0 or not same:
             raise self._changed()
-        self._skip_known(answer)
+        self._skip_known(chunks)
 
-    def _skip_known(self, answer: Answer) -> None:
+    def _skip_known(self, chunks: Iterator[bytes]) -> None:
         digest = hashlib.sha256()
         left = self._position
         rest = b""
-        chunks = answer.chunks()
         while left:
             data = next(chunks, b"")
             if not data:

@@ -141,6 +141,9 @@ class _Paced:
 class PacedSocket(_Paced, socket.socket):
     """A TCP connection."""
 
+    #: The host a certificate has to name.
+    expected: str | None = None
+
 
 class PacedTLSSocket(_Paced, ssl.SSLSocket):
     """A TLS connection. Its end must be announced: a bare end of file is an error, so that nobody

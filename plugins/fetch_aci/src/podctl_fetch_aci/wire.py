@@ -16,6 +16,8 @@ from podctl_fetch_aci.pace import Pace, PacedSocket, PacedTLSSocket
 from podctl_fetch_aci.reach import Reach, connect
 
 if TYPE_CHECKING:
+    import socket
+
     from podctl_fetch_aci.limits import Limits
 
 #: Debian's bundle; the other is where Fedora and its kin keep theirs.
@@ -32,6 +34,15 @@ class Wire:
         self.first = True
 
 
+class _Context(ssl.SSLContext):
+    """Knows the host to expect also where urllib3 1.26 does not say it (addresses)."""
+
+    def wrap_socket(self, sock: socket.socket, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        if kwargs.get("server_hostname") is None and isinstance(sock, PacedSocket):
+            kwargs["server_hostname"] = sock.expected
+        return super().wrap_socket(sock, *args, **kwargs)
+
+
 @lru_cache(maxsize=4)
 def tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
     """Return the TLS settings: 1.2 or newer, the system's authorities unless `ca_file` is given.
@@ -39,7 +50,7 @@ def tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
     Raises:
         FetchFailed: the authorities cannot be read.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _Context(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = PacedTLSSocket
     context.set_alpn_protocols(["http/1.1"])
@@ -149,4 +160,5 @@ def _connect(conn: Any, wire: Wire, *, proxied: bool) -> PacedSocket:
     for option in conn.socket_options or ():
         sock.setsockopt(*option)
     sock.pace = wire.pace
+    sock.expected = conn._tunnel_host or conn.host
     return sock
