@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ARCH = {"x86_64": "amd64"}.get(os.uname().machine, os.uname().machine)
-APPLETS = ("sh", "true", "false", "sleep", "echo", "cat", "id", "env", "pwd", "ls", "stat",
-           "touch", "mkdir", "readlink", "grep", "tr", "cp", "kill", "ln", "tee", "mkfifo")  # fmt: skip
+_APPLETS = """
+    cat cp echo env false grep id kill ln ls mkdir mkfifo
+    pwd readlink sh sleep stat tee touch tr true
+"""
 
 
 class Link(NamedTuple):
@@ -50,7 +52,7 @@ GROUP = b"root:x:0:\ngroup1:x:100:\nuser1:x:1000:\n"
 def busybox() -> dict[str, Entry]:
     """The files of a small system: busybox, its applets, two users."""
     files: dict[str, Entry] = {"bin/busybox": File(Path("/bin/busybox").read_bytes(), 0o755)}
-    files |= {f"bin/{applet}": Link("busybox") for applet in APPLETS}
+    files |= {f"bin/{applet}": Link("busybox") for applet in _APPLETS.split()}
     return files | {"etc/passwd": PASSWD, "etc/group": GROUP, "root": Directory(0o700)}
 
 
