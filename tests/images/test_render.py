@@ -19,7 +19,9 @@ pytestmark = pytest.mark.root
 
 
 def names(shop: Shop, key: str) -> list[str]:
-    return [part.record.name.removeprefix("example.com/") for part in resolve(shop.store, key).parts]
+    return [
+        part.record.name.removeprefix("example.com/") for part in resolve(shop.store, key).parts
+    ]
 
 
 def rendered(shop: Shop, key: str, target: Path) -> dict[str, str]:
@@ -56,9 +58,7 @@ def test_later_dependencies_come_first_depth_first(shop: Shop, tmp_path: Path) -
     assert found == {"f": "b", "base": "", "a": "", "b": "", "top": ""}
 
 
-def test_a_higher_entry_of_another_kind_hides_the_lower_subtree(
-    shop: Shop, tmp_path: Path
-) -> None:
+def test_a_higher_entry_of_another_kind_hides_the_lower_subtree(shop: Shop, tmp_path: Path) -> None:
     shop.image("example.com/base", {"x/inner": "1", "y": "file", "z/deep/file": "1"})
     top = shop.image(
         "example.com/top",

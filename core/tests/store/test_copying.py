@@ -12,6 +12,7 @@ import pytest
 
 from podctl.store.compare import differences
 from podctl.store.copying import Source, merge
+from podctl.sys.files import remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +39,7 @@ def differ(found: Path, right: Path) -> list[str]:
     """Differences of two directories."""
     fds = [os.open(path, OPEN) for path in (found, right)]
     try:
-        return list(differences(*fds))
+        return [str(difference) for difference in differences(*fds)]
     finally:
         for fd in fds:
             os.close(fd)
@@ -81,9 +82,7 @@ def populate(top: Path, chance: random.Random) -> None:
 def overlay_copy(layers: Sequence[Path], target: Path) -> None:
     """What the kernel shows of the layers, copied by GNU cp."""
     lowers = ":".join(str(path) for path in layers)
-    script = (
-        'mount -t overlay overlay -o "lowerdir=$1" "$2" && cp -a --no-preserve=links "$2" "$3"'
-    )
+    script = 'mount -t overlay overlay -o "lowerdir=$1" "$2" && cp -a --no-preserve=links "$2" "$3"'
     mountpoint = target.with_name(f"{target.name}.mnt")
     mountpoint.mkdir()
     words = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", script, "sh"]
@@ -169,17 +168,22 @@ def test_deep_trees_are_copied(tmp_path: Path) -> None:
     layer = tmp_path / "layer"
     layer.mkdir()
     fd = os.open(layer, OPEN)
-    depth = 1500
+    depth = 1050  # deeper than Python's own recursion may go
     for _ in range(depth):
         os.mkdir("d", dir_fd=fd)
         below = os.open("d", OPEN, dir_fd=fd)
         os.close(fd)
         fd = below
     os.close(fd)
-    merge_paths([layer], tmp_path / "copy")
-    assert differ(tmp_path / "copy", layer) == []
-    words = ["find", str(tmp_path / "copy"), "-type", "d", "-printf", "."]
-    assert len(subprocess.run(words, check=True, capture_output=True).stdout) == depth + 1
+    try:
+        merge_paths([layer], tmp_path / "copy")
+        assert differ(tmp_path / "copy", layer) == []
+        words = ["find", str(tmp_path / "copy"), "-type", "d", "-printf", "."]
+        assert len(subprocess.run(words, check=True, capture_output=True).stdout) == depth + 1
+    finally:
+        # pytest would remove them by recursion, some sessions later.
+        for place in (layer, tmp_path / "copy"):
+            remove_tree(str(place))
 
 
 def _flip(path: Path) -> None:
@@ -253,9 +257,7 @@ def test_one_flipped_byte_in_any_place_is_found(tmp_path: Path) -> None:
             byte = file.read(1)[0]
             file.seek(at)
             file.write(bytes([byte ^ 1 << chance.randrange(8)]))
-        assert differ(tmp_path / "found", right) == [
-            f"/{path.name} has other content at byte {at}"
-        ]
+        assert differ(tmp_path / "found", right) == [f"/{path.name} has other content at byte {at}"]
         with path.open("r+b") as file:
             file.seek(at)
             file.write(bytes([byte]))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from podctl.store import Store
 from podctl.store.fsck import Structure
 from podctl.store.leftovers import clear_leftovers
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from podctl.store import ImageRecord
+    from podctl.store import ImageRecord, Store
 
     Put = Callable[..., ImageRecord]
 
@@ -64,9 +63,7 @@ def test_staging_at_work_is_left_alone_and_an_abandoned_one_cleared(
     assert staged(data_dir) == []
 
 
-def test_a_removal_that_was_interrupted_is_finished(
-    store: Store, put: Put, data_dir: Path
-) -> None:
+def test_a_removal_that_was_interrupted_is_finished(store: Store, put: Put, data_dir: Path) -> None:
     record = put(store, "example.com/app", b"1")
     other = put(store, "example.com/other", b"2")
     tombstone = data_dir / "cas/tmp/0123.removed"

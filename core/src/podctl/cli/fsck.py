@@ -56,7 +56,8 @@ def _repair_all(store: Store) -> list[Finding]:
     findings = _look(store)
     for _ in range(_ROUNDS):
         # One repair may settle several findings, or bring to light what they hid.
-        if not any([_repair(finding) for finding in findings]):
+        repaired = [_repair(finding) for finding in findings]
+        if not any(repaired):
             break
         findings = _look(store)
     return findings

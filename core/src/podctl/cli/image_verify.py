@@ -11,6 +11,7 @@ from podctl.errors import PodctlError
 
 if TYPE_CHECKING:
     from podctl.cli.context import Globals
+    from podctl.images.verifying import Problem
     from podctl.store import Store
 
 
@@ -38,11 +39,11 @@ def command(options: Globals, images: tuple[str, ...]) -> None:
 
 def _verify(command_name: str, store: Store, text: str) -> None:
     from podctl.images.choose import choose
-    from podctl.images.stored import verify
+    from podctl.images.verifying import verify
 
     record = choose(store, text)
 
-    def tell(problem: str) -> None:
+    def tell(problem: Problem) -> None:
         say(
             command_name,
             f"tree cache verification failed for image {text}: {problem};  rebuilding...",

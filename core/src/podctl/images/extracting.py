@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from podctl.images.placing import output_directory
 from podctl.images.render import Resolved, copy_layers, resolve, sources
-from podctl.images.stored import ensure_unpacked, verify
+from podctl.images.stored import ensure_unpacked
+from podctl.images.verifying import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from podctl.images.render import Whitelist
+    from podctl.images.verifying import Problem
     from podctl.store import ImageRecord, Store
 
 
@@ -64,7 +66,7 @@ def render(
 def _repair(store: Store, resolved: Resolved, say: Callable[[str], None]) -> None:
     for part in resolved.parts:
 
-        def tell(problem: str, name: str = part.record.name) -> None:
+        def tell(problem: Problem, name: str = part.record.name) -> None:
             say(f"tree cache verification failed for image {name}: {problem};  rebuilding...")
 
         verify(store, part.record, repair=True, tell=tell)

@@ -9,7 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from podctl.errors import PodctlError, StoreCorrupt
-from podctl.images.stored import check_tree, describe, renew_record, reread, verify
+from podctl.images.render import resolve, rootfs
+from podctl.images.stored import describe, renew_record, reread
+from podctl.images.verifying import refuse_in_use, replace_layer, tree_problem, verify
 from podctl.store.fsck import Finding, Structure
 from podctl.store.layout import IMAGES, LAYERS, TREES
 
@@ -40,6 +42,8 @@ class StoreCheck:
             if finding.path.startswith(f"{IMAGES}/") and repair is None:
                 repair = partial(self._rebuild, finding.path.split("/")[2])
             yield finding._replace(repair=repair)
+        if not structure.complete:
+            return
         for blob in structure.orphans:
             path = self._store.layout.blob(blob)
             problem = "belongs to no image whose record can be read"
@@ -54,7 +58,6 @@ class StoreCheck:
     # -- checks -------------------------------------------------------------------------------
 
     def _content(self, record: ImageRecord) -> Iterator[Finding]:
-        name = f"{IMAGES}/{record.key}"
         try:
             with self._store.locks.preparing():
                 found = verify(self._store, record, repair=False, most=_MOST, trees=False)
@@ -66,25 +69,27 @@ class StoreCheck:
             return
         repair = partial(self._verify_again, record)
         for problem in found.problems:
-            place = f"{LAYERS}/{record.layers[0]}/rootfs" if problem.startswith("/") else name
-            yield Finding(place, problem, repair)
+            yield Finding(f"{problem.place}{problem.path}", problem.text, repair)
 
     def _trees(self) -> Iterator[Finding]:
         from podctl.store.trees import top_image
 
         unmarked = {name for name, _ in self._structure.unmarked}
         for leaf in self._store.area.names(TREES):
-            name = f"{TREES}/{leaf}"
             key = None if leaf.startswith(".") else top_image(self._store, leaf)
-            if key is None or name in unmarked:
+            if key is None or f"{TREES}/{leaf}" in unmarked:
                 continue
             try:
                 with self._store.locks.preparing():
-                    problems = check_tree(self._store, key, repair=False, name=leaf)
+                    resolved = resolve(self._store, key)
+                    if resolved.tree != leaf:
+                        continue  # its dependencies are others today; image gc removes it
+                    problem = tree_problem(self._store, resolved, repair=False)
             except PodctlError:
-                continue  # its images are gone or have changed; image gc removes it
-            for problem in problems:
-                yield Finding(f"{name}/rootfs", problem, partial(self._render_again, key, leaf))
+                continue  # its images are gone or damaged, which is reported with them
+            if problem is not None:
+                repair = partial(self._render_again, key)
+                yield Finding(f"{problem.place}{problem.path}", problem.text, repair)
 
     # -- repairs ------------------------------------------------------------------------------
 
@@ -92,8 +97,8 @@ class StoreCheck:
         verify(self._store, record, repair=True, trees=False)
         return "made anew from the stored archive"
 
-    def _render_again(self, key: str, leaf: str) -> str:
-        check_tree(self._store, key, repair=True, name=leaf)
+    def _render_again(self, key: str) -> str:
+        tree_problem(self._store, resolve(self._store, key), repair=True)
         return "rendered again"
 
     def _rebuild(self, key: str) -> str:
@@ -133,19 +138,19 @@ class StoreCheck:
                 continue
             if place == LAYERS and leaf in record.layers:
                 with reread(self._store, record.blob, record.format, unpack=True) as fresh:
-                    diff_id, manifest = fresh.ingested.diff_id, fresh.unpacked.manifest
-                    self._store.commit_layer(fresh.staging, diff_id, manifest)
+                    replace_layer(self._store, fresh)
                 return "unpacked again"
             if place == TREES and self._tree_of(key) == leaf:
-                check_tree(self._store, key, repair=True, name=leaf)
+                refuse_in_use(self._store, leaf)
+                self._structure.remove(f"{name}/done.json")
+                rootfs(self._store, key)
                 return "rendered again"
+        refuse_in_use(self._store, leaf)
         return self._structure.remove(name)
 
     # -- details ------------------------------------------------------------------------------
 
     def _tree_of(self, key: str) -> str | None:
-        from podctl.images.render import resolve
-
         try:
             return resolve(self._store, key).tree
         except PodctlError:

@@ -49,7 +49,7 @@ class Area:
         """
         top = os.open(self._layout.top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return openat2(top, name, flags, mode, _RESOLVE)
+            return openat2(top, name or ".", flags, mode, _RESOLVE)
         finally:
             os.close(top)
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.store.copying import _READ, _open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    Differences = Iterator["Difference"]
 
 _CHUNK = 1 << 20
 _ASPECTS = (
@@ -32,8 +34,18 @@ _KINDS = {
 }
 
 
-def differences(found_fd: int, right_fd: int) -> Iterator[str]:
-    """Yield one line for each difference of the tree that was found from the right one.
+class Difference(NamedTuple):
+    """What is wrong with `path`, which begins with a slash."""
+
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.problem}"
+
+
+def differences(found_fd: int, right_fd: int) -> Differences:
+    """Yield each difference of the tree that was found from the right one.
 
     Raises:
         OSError: one of them cannot be read.
@@ -47,7 +59,7 @@ class _Comparison:
         #: for each tree: (device, inode) of files with several names -> the first name
         self._first: tuple[dict[tuple[int, int], str], dict[tuple[int, int], str]] = ({}, {})
 
-    def run(self) -> Iterator[str]:
+    def run(self) -> Differences:
         yield from self._attributes("", *map(os.fstat, self._roots))
         pending = [""]
         while pending:
@@ -60,11 +72,12 @@ class _Comparison:
                 os.close(found)
                 os.close(right)
 
-    def _directory(self, path: str, found: int, right: int, pending: list[str]) -> Iterator[str]:
+    def _directory(self, path: str, found: int, right: int, pending: list[str]) -> Differences:
         found_names, right_names = set(os.listdir(found)), set(os.listdir(right))
         for name in sorted(found_names ^ right_names):
-            inside = f"{path}/{name}"
-            yield f"{inside} was added" if name in found_names else f"{inside} is missing"
+            inside = f"{path}/{name}".removeprefix("/")
+            problem = "was added" if name in found_names else "is missing"
+            yield Difference(f"/{inside}", problem)
         for name in sorted(found_names & right_names):
             statuses = [os.stat(name, dir_fd=fd, follow_symlinks=False) for fd in (found, right)]
             inside = f"{path}/{name}".removeprefix("/")
@@ -77,38 +90,39 @@ class _Comparison:
             elif not os.path.samestat(*statuses):
                 yield from self._leaf(inside, name, found, right, statuses)
 
-    def _attributes(self, path: str, found: os.stat_result, right: os.stat_result) -> Iterator[str]:
+    def _attributes(self, path: str, found: os.stat_result, right: os.stat_result) -> Differences:
         kinds = [stat.S_IFMT(status.st_mode) for status in (found, right)]
         if kinds[0] != kinds[1]:
-            yield f"/{path} is {_KINDS[kinds[0]]}, not {_KINDS[kinds[1]]}"
+            yield Difference(f"/{path}", f"is {_KINDS[kinds[0]]}, not {_KINDS[kinds[1]]}")
             return
         for what, field in _ASPECTS:
             values = getattr(found, field), getattr(right, field)
             if values[0] != values[1]:
                 shown = [f"{value:o}" if field == "st_mode" else str(value) for value in values]
-                yield f"/{path} has {what} {shown[0]}, not {shown[1]}"
+                yield Difference(f"/{path}", f"has {what} {shown[0]}, not {shown[1]}")
 
     def _leaf(
         self, path: str, name: str, found: int, right: int, statuses: list[os.stat_result]
-    ) -> Iterator[str]:
+    ) -> Differences:
         mode = statuses[0].st_mode
         if not self._same_links(path, statuses):
-            yield f"/{path} is linked to other names"
+            yield Difference(f"/{path}", "is linked to other names")
         if stat.S_ISLNK(mode):
             targets = [os.readlink(name, dir_fd=fd) for fd in (found, right)]
             if targets[0] != targets[1]:
-                yield f"/{path} points to {targets[0]}, not {targets[1]}"
+                yield Difference(f"/{path}", f"points to {targets[0]}, not {targets[1]}")
         if not stat.S_ISREG(mode):
             return
         if statuses[0].st_size != statuses[1].st_size:
-            yield f"/{path} has {statuses[0].st_size} bytes, not {statuses[1].st_size}"
+            sizes = [status.st_size for status in statuses]
+            yield Difference(f"/{path}", f"has {sizes[0]} bytes, not {sizes[1]}")
             return
         files = [os.open(name, _READ, dir_fd=fd) for fd in (found, right)]
         try:
             yield from self._extended(path, *files)
             offset = _first_difference(*files)
             if offset is not None:
-                yield f"/{path} has other content at byte {offset}"
+                yield Difference(f"/{path}", f"has other content at byte {offset}")
         finally:
             for fd in files:
                 os.close(fd)
@@ -124,13 +138,13 @@ class _Comparison:
         return firsts[0] == firsts[1]
 
     @staticmethod
-    def _extended(path: str, found: int, right: int) -> Iterator[str]:
+    def _extended(path: str, found: int, right: int) -> Differences:
         values = [
             {name: os.getxattr(fd, name) for name in os.listxattr(fd)} for fd in (found, right)
         ]
         for name in sorted(values[0].keys() | values[1].keys()):
             if values[0].get(name) != values[1].get(name):
-                yield f"/{path} has another attribute {name}"
+                yield Difference(f"/{path}", f"has another attribute {name}")
 
 
 def _first_difference(first: int, second: int) -> int | None:

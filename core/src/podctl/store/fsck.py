@@ -57,11 +57,13 @@ class Finding(NamedTuple):
         path: below the data directory.
         problem: one line.
         repair: does what can be done and returns what that was; None: nothing can be.
+        unusable: what is inside cannot be looked at.
     """
 
     path: str
     problem: str
     repair: Callable[[], str] | None
+    unusable: bool = False
 
 
 class Structure:
@@ -71,6 +73,7 @@ class Structure:
         records: images whose record can be read.
         damaged: IDs of images whose record cannot be.
         orphans: digests of blobs that no readable record names.
+        complete: whether everything could be looked at; if not, repair first.
         unmarked: layers and trees that do not say that they are complete, and why not.
     """
 
@@ -81,17 +84,16 @@ class Structure:
         self.damaged: list[str] = []
         self.orphans: list[str] = []
         self.unmarked: list[tuple[str, str]] = []
+        self.complete = False
 
     def check(self) -> Iterator[Finding]:
         """Look at everything; commits and removals have to wait meanwhile."""
-        if not os.path.isdir(self._store.layout.top):
+        if not self._area.exists("cas"):
             return
         broken = list(self._places())
         yield from broken
-        if any(finding.path in ("cas", IMAGES, BLOBS, TEMPORARY) for finding in broken):
+        if any(finding.unusable for finding in broken):
             # What lies below cannot be looked at before the place itself is repaired.
-            return
-        if not self._area.exists(IMAGES):
             return
         with self._store.locks.changing():
             for name in self._area.names(IMAGES):
@@ -107,6 +109,7 @@ class Structure:
                     yield from self._unpacked(LAYERS, name, ("manifest",))
                 for name in self._area.names(TREES):
                     yield from self._unpacked(TREES, name, ())
+        self.complete = True
 
     def quarantine(self, name: str) -> str:
         """Move something out of the way; says where to."""
@@ -124,14 +127,11 @@ class Structure:
     # -- places -------------------------------------------------------------------------------
 
     def _places(self) -> Iterator[Finding]:
-        if not self._area.exists("cas"):
-            return
         for name in SHARED:
             yield from self._place(name, self._area.directory_mode())
         if self._store.privileged:
             for name in PRIVATE:
-                if self._area.exists(name) or name != OWN_REMOTES:
-                    yield from self._place(name, PRIVATE_MODE)
+                yield from self._place(name, PRIVATE_MODE)
         if self._store.privileged and self._area.exists("locks/prepareLock"):
             yield from self._mode("locks/prepareLock", PRIVATE_FILE, stat.S_IFREG, self.quarantine)
 
@@ -145,7 +145,7 @@ class Structure:
 
         try:
             if not self._area.exists(name):
-                yield Finding(name, "directory is missing", partial(make_anew, name))
+                yield Finding(name, "directory is missing", partial(make_anew, name), unusable=True)
                 return
         except OSError:
             return  # its parent is a finding already
@@ -159,7 +159,7 @@ class Structure:
         if stat.S_IFMT(status.st_mode) != kind:
             what = "directory" if kind == stat.S_IFDIR else "regular file"
             repair = None if replace is None else partial(replace, name)
-            yield Finding(name, f"is no {what}", repair)
+            yield Finding(name, f"is no {what}", repair, unusable=True)
             return
         private = name.split("/", 1)[0] in (LAYERS, VERIFIED, TREES, "locks")
         if private and status.st_uid != 0:
@@ -204,7 +204,7 @@ class Structure:
             yield Finding(name, "is no image", partial(self.quarantine, name))
             return
         wrong = list(self._mode(name, self._area.directory_mode(), stat.S_IFDIR, None))
-        if any(finding.repair is None for finding in wrong):
+        if any(finding.unusable for finding in wrong):
             self.damaged.append(key)
             yield Finding(name, "is no directory", None)
             return
@@ -216,7 +216,7 @@ class Structure:
                 continue
             for finding in self._mode(path, self._area.file_mode(), stat.S_IFREG, None):
                 # Of a wrong type it cannot be read either, which is reported below.
-                if finding.repair is not None:
+                if not finding.unusable:
                     yield finding
         try:
             record = self._store.image(key)
@@ -259,7 +259,7 @@ class Structure:
                 self._mode(place, self._area.directory_mode(), stat.S_IFDIR, self.quarantine)
             )
             yield from wrong
-            if any(finding.problem.startswith("is no") for finding in wrong):
+            if any(finding.unusable for finding in wrong):
                 continue
             for leaf in self._area.names(place):
                 path = f"{place}/{leaf}"
@@ -283,7 +283,7 @@ class Structure:
             name = f"{place}/{leaf}"
             wrong = list(self._mode(name, mode, stat.S_IFREG, self.remove))
             yield from wrong
-            if any(finding.problem.startswith("is no") for finding in wrong):
+            if any(finding.unusable for finding in wrong):
                 continue
             try:
                 url = parse_remote(self._area.read(name, MAX_RECORD), name).url
@@ -303,7 +303,7 @@ class Structure:
                 continue
             wrong = list(self._mode(name, PRIVATE_FILE, stat.S_IFREG, self.quarantine))
             yield from wrong
-            if any(finding.problem.startswith("is no") for finding in wrong):
+            if any(finding.unusable for finding in wrong):
                 continue
             try:
                 parse_verification(self._area.read(name, MAX_RECORD), name)
@@ -335,7 +335,7 @@ class Structure:
             return
         wrong = list(self._mode(name, PRIVATE_MODE, stat.S_IFDIR, self.remove))
         yield from wrong
-        if any(finding.problem.startswith("is no") for finding in wrong):
+        if any(finding.unusable for finding in wrong):
             return
         expected = {"rootfs", "done.json", *more}
         for extra in set(self._area.names(name)) - expected:

@@ -8,6 +8,7 @@ the only record that named it.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from podctl.errors import StoreCorrupt
@@ -28,18 +29,21 @@ def clear_leftovers(store: Store) -> None:
 
     What cannot be removed now (no permission, somebody at work) is left for the next time.
     """
-    names = [name for name in store.area.names(TEMPORARY) if name.endswith((STAGE, REMOVED))]
-    if names:
-        try:
-            with store.locks.changing(blocking=False):
-                for name in names:
-                    _finish(store, name)
-        except OSError:
-            pass
+    with suppress(OSError):
+        _clear_shared(store)
     if store.privileged:
         for place in (LAYERS, TREES):
-            for name in unfinished(store, place):
-                remove_abandoned(f"{store.layout.path(place)}/{name}")
+            with suppress(OSError):
+                for name in unfinished(store, place):
+                    remove_abandoned(f"{store.layout.path(place)}/{name}")
+
+
+def _clear_shared(store: Store) -> None:
+    names = [name for name in store.area.names(TEMPORARY) if name.endswith((STAGE, REMOVED))]
+    if names:
+        with store.locks.changing(blocking=False):
+            for name in names:
+                _finish(store, name)
 
 
 def unfinished(store: Store, place: str) -> list[str]:

@@ -24,8 +24,9 @@ from podctl.sys.files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from podctl.store.compare import Difference
     from podctl.store.copying import Choice
     from podctl.store.store import Store
 
@@ -97,53 +98,53 @@ def _merge(layers: Sequence[tuple[str, Choice | None]], directory: str) -> int:
             os.close(fd)
 
 
-def differences_of(
+def difference_of(
     store: Store,
     name: str,
     keys: Sequence[str],
     layers: Sequence[tuple[str, Choice | None]],
     *,
     replace: Callable[[], None] | None,
-) -> list[str]:
+) -> Difference | None:
     """Compare a rendered tree with a rendering of `layers`; the first difference, if any.
 
     Args:
         replace: called before a tree that differs is replaced (it may refuse); None: only look.
     """
-    from podctl.store.compare import differences
-
     with store.locks.rendering():
         temporary, guard = _begin(store)
         try:
             size = _fill(temporary, name, keys, layers)
             right = os.open(f"{temporary}/rootfs", _DIRECTORY)
             try:
-                problem = _compare(f"{store.layout.tree(name)}/rootfs", right, differences)
+                problem = _compare(f"{store.layout.tree(name)}/rootfs", right)
             finally:
                 os.close(right)
             if problem is None:
-                return []
+                return None
             if replace is not None:
                 replace()
                 syncfs(guard)
                 rename_exchange(temporary, store.layout.tree(name))
                 fsync_directory(store.layout.path(TREES))
                 store.set_tree_size(keys[0], size)
-            return [problem]
+            return problem
         finally:
             remove_tree(temporary)
             os.close(guard)
 
 
-def _compare(path: str, right: int, differences: Callable[[int, int], Iterator[str]]) -> str | None:
+def _compare(path: str, right: int) -> Difference | None:
+    from podctl.store.compare import Difference, differences
+
     try:
         found = os.open(path, _DIRECTORY)
     except OSError as error:
-        return f"the tree cannot be opened: {error.strerror}"
+        return Difference("", f"cannot be opened: {error.strerror}")
     try:
         return next(differences(found, right), None)
     except OSError as error:
-        return f"the tree cannot be read: {error}"
+        return Difference("", f"cannot be read: {error.strerror}")
     finally:
         os.close(found)
 
