@@ -235,6 +235,12 @@ def test_t5_chain_beyond_path_max_is_refused(tmp_path: Path, canary: Canary) -> 
     assert canary.alive
 
 
+def test_t5_control_the_chain_leads_out(short: Path) -> None:
+    canary = Canary(short)
+    naive_unpack(archive(*cve_2025_4517()), short / "target")
+    assert not canary.alive
+
+
 def test_t8_hard_link_to_a_symlink_is_the_symlink(tmp_path: Path, canary: Canary) -> None:
     data = archive(symlink("s", "../canary/victim"), hardlink("h", "s", mode=0o777, uid=9))
     unpack_to(tmp_path / "target", data)
