@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from doc_world import World
 
 #: a command line of podctl, behind a prompt or not
-COMMAND = re.compile(r"^\s*(\$ |# )?(sudo )?(\S*/)?podctl ")
+COMMAND = re.compile(r"^\s*(\$ |# )?(sudo )?([\w./-]*/)?podctl ")
 #: shows command lines that are no invitation to type them
 REFERENCE = ROOT / "docs" / "reference" / "commands.md"
 
