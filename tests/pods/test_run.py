@@ -67,6 +67,13 @@ class TestBecomingTheApp:
         for reference in (f"{NAME}:1.0", key, key[:30]):
             assert world.podctl("run", "--stage1=fly", reference).code == 0
 
+    def test_network_of_the_host_may_be_asked_for(self, world: World) -> None:
+        done = world.podctl(
+            *("run", "--stage1=fly", "--net=host", NAME, "--exec=/bin/readlink"),
+            *("--", "/proc/self/ns/net"),
+        )
+        assert (done.code, done.out.strip()) == (0, os.readlink("/proc/self/ns/net"))
+
     def test_no_descriptor_but_the_lock_is_left_open(self, world: World) -> None:
         done = world.shell("ls -l /proc/self/fd", pass_fds=())
         links = [line.split(" -> ")[1] for line in done.out.splitlines() if " -> " in line]
