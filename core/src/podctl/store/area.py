@@ -13,17 +13,27 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from podctl.store.layout import OWN_FILE, OWN_MODE, SHARED_FILE, SHARED_MODE
+from podctl.store.layout import (
+    FRESH,
+    OWN_FILE,
+    OWN_MODE,
+    PRIVATE_FILE,
+    SHARED_FILE,
+    SHARED_MODE,
+    TEMPORARY,
+    UNFINISHED,
+)
 from podctl.sys.calls import openat2
 from podctl.sys.constants import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS
 from podctl.sys.files import (
+    fsync_directory,
     make_directory,
     read_descriptor,
     remove_tree,
     rename_exchange,
     write_all,
-    write_atomic,
 )
+from podctl.sys.locks import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,9 +133,23 @@ class Area:
 
     def write_atomic(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Make `name` a file of exactly `data`; readers see the old file or the new."""
-        parent, leaf = os.path.split(name)
-        with self.directory(parent) as fd:
-            write_atomic(leaf, data, mode=self.file_mode(), dir_fd=fd, durable=durable)
+        while True:
+            temporary = f"{TEMPORARY}/{os.urandom(8).hex()}{FRESH}"
+            fd = self.create(temporary)
+            try:
+                # Locked while it is ours: leftovers of the killed are those nobody holds.
+                lock(fd, exclusive=True)
+                if not self.is_at(fd, temporary):
+                    continue
+                write_all(fd, data)
+                if durable:
+                    os.fsync(fd)
+                self.rename(temporary, name)
+            finally:
+                os.close(fd)
+            break
+        if durable:
+            self.sync_directory(os.path.dirname(name))
 
     def rename(self, source: str, target: str) -> None:
         """rename(2)."""
@@ -180,6 +204,32 @@ class Area:
     def file_mode(self) -> int:
         """Mode of files made here."""
         return SHARED_FILE if self._layout.shared() else OWN_FILE
+
+
+def write_private(path: str, data: bytes, *, durable: bool = True) -> None:
+    """Make `path`, in a directory of root's alone, a file of exactly `data`.
+
+    Not by way of `cas/tmp`, where somebody else could exchange it before it is renamed.
+    """
+    parent = os.path.dirname(path)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        temporary = f"{parent}/{UNFINISHED}{os.urandom(8).hex()}"
+        fd = os.open(temporary, flags, PRIVATE_FILE)
+        try:
+            os.fchmod(fd, PRIVATE_FILE)
+            lock(fd, exclusive=True)
+            write_all(fd, data)
+            if durable:
+                os.fsync(fd)
+            os.rename(temporary, path)
+        except FileNotFoundError:
+            continue  # taken for a leftover before it was locked
+        finally:
+            os.close(fd)
+        break
+    if durable:
+        fsync_directory(parent)
 
 
 def is_own_file(fd: int) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from podctl.errors import PodctlError, StoreCorrupt
 from podctl.store.layout import (
     BLOBS,
+    FRESH,
     IMAGES,
     LAYERS,
     OWN_REMOTES,
@@ -29,6 +30,7 @@ from podctl.store.layout import (
     STAGE,
     TEMPORARY,
     TREES,
+    UNFINISHED,
     VERIFIED,
     name_of,
 )
@@ -280,6 +282,8 @@ class Structure:
 
     def _remotes(self, place: str, mode: int) -> Iterator[Finding]:
         for leaf in self._area.names(place):
+            if leaf.startswith(UNFINISHED):
+                continue
             name = f"{place}/{leaf}"
             wrong = list(self._mode(name, mode, stat.S_IFREG, self.remove))
             yield from wrong
@@ -296,7 +300,7 @@ class Structure:
     def _notes(self) -> Iterator[Finding]:
         for leaf in self._area.names(VERIFIED):
             name = f"{VERIFIED}/{leaf}"
-            if name == OWN_REMOTES:
+            if name == OWN_REMOTES or leaf.startswith(UNFINISHED):
                 continue
             if not is_digest(leaf.removesuffix(".json"), "sha512-", 64):
                 yield Finding(name, "is no verification", partial(self.quarantine, name))
@@ -314,7 +318,7 @@ class Structure:
 
     def _temporary(self, leaf: str) -> Iterator[Finding]:
         name = f"{TEMPORARY}/{leaf}"
-        if leaf.endswith((STAGE, REMOVED)):
+        if leaf.endswith((STAGE, REMOVED, FRESH)):
             return  # at work, or cleared away by the next command
         if not leaf.endswith((PARTIAL, PARTIAL_STATE)):
             yield Finding(name, "is nothing of podctl's", partial(self.quarantine, name))
@@ -327,7 +331,7 @@ class Structure:
     def _unpacked(self, place: str, leaf: str, more: tuple[str, ...]) -> Iterator[Finding]:
         """A layer or a tree: its mark and its directory. Its content is compared elsewhere."""
         name = f"{place}/{leaf}"
-        if leaf.startswith("."):
+        if leaf.startswith(UNFINISHED):
             return  # at work, or cleared away by the next command
         prefix, digits = ("sha512-", 128) if place == LAYERS else ("deps-sha512-", 64)
         if not is_digest(leaf, prefix, digits):

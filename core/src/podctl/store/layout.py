@@ -31,8 +31,9 @@ PRIVATE = (LAYERS, VERIFIED, OWN_REMOTES, TREES)
 
 #: Beginning of the names of what is being made, or being deleted, in `layers` and `trees`.
 UNFINISHED = ".tmp-"
-#: Ends of names in `cas/tmp`: an image on its way in, one on its way out, a download.
-STAGE, REMOVED, PARTIAL, PARTIAL_STATE = ".stage", ".removed", ".part", ".state"
+#: Ends of names in `cas/tmp`: an image on its way in, one on its way out, a file that is to
+#: replace another, a download and its validators.
+STAGE, REMOVED, FRESH, PARTIAL, PARTIAL_STATE = ".stage", ".removed", ".new", ".part", ".state"
 
 
 class Layout:

@@ -12,7 +12,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from podctl.errors import StoreCorrupt
-from podctl.store.layout import LAYERS, REMOVED, STAGE, TEMPORARY, TREES, UNFINISHED
+from podctl.store.layout import (
+    FRESH,
+    LAYERS,
+    OWN_REMOTES,
+    REMOVED,
+    STAGE,
+    TEMPORARY,
+    TREES,
+    UNFINISHED,
+    VERIFIED,
+)
 from podctl.store.records import MAX_RECORD, is_digest, parse_image, unseal
 from podctl.sys.files import remove_tree
 from podctl.sys.locks import lock
@@ -21,7 +31,9 @@ if TYPE_CHECKING:
     from podctl.store.records import ImageRecord
     from podctl.store.store import Store
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: Where root alone makes things.
+_PLACES = (LAYERS, TREES, VERIFIED, OWN_REMOTES)
 
 
 def clear_leftovers(store: Store) -> None:
@@ -32,14 +44,14 @@ def clear_leftovers(store: Store) -> None:
     with suppress(OSError):
         _clear_shared(store)
     if store.privileged:
-        for place in (LAYERS, TREES):
+        for place in _PLACES:
             with suppress(OSError):
                 for name in unfinished(store, place):
                     remove_abandoned(f"{store.layout.path(place)}/{name}")
 
 
 def _clear_shared(store: Store) -> None:
-    names = [name for name in store.area.names(TEMPORARY) if name.endswith((STAGE, REMOVED))]
+    names = [name for name in store.area.names(TEMPORARY) if name.endswith((STAGE, REMOVED, FRESH))]
     if names:
         with store.locks.changing(blocking=False):
             for name in names:
@@ -47,14 +59,14 @@ def _clear_shared(store: Store) -> None:
 
 
 def unfinished(store: Store, place: str) -> list[str]:
-    """Names in `layers` or `trees` of what is being made or deleted."""
+    """Names in a place of root's of what is being made or deleted."""
     return [name for name in store.area.names(place) if name.startswith(UNFINISHED)]
 
 
 def remove_abandoned(path: str) -> bool:
-    """Remove a directory unless its maker holds its lock; whether it was removed."""
+    """Remove something unless its maker holds its lock; whether it was removed."""
     try:
-        fd = os.open(path, _DIRECTORY)
+        fd = os.open(path, _OPEN)
     except FileNotFoundError:
         return False
     try:
@@ -107,14 +119,14 @@ def _finish(store: Store, name: str) -> None:
     """Clear one leftover; the caller has the `changing` lock, so no removal is under way."""
     path = f"{TEMPORARY}/{name}"
     try:
-        fd = store.area.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        fd = store.area.open(path)
     except OSError:
         store.area.remove(path)
         return
     try:
         if not lock(fd, exclusive=True, blocking=False):
             return
-        record = left_record(store, name)
+        record = None if name.endswith(FRESH) else left_record(store, name)
         if record is not None:
             forget(store, record)
         store.area.remove(path)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from podctl.store.area import Area
     from podctl.store.layout import Layout
+    from podctl.store.locks import Locks
     from podctl.store.records import ImageRecord
 
 _MAX_STATE = 8192
@@ -51,9 +52,10 @@ STAGED_BLOB, STAGED_RECORD = "blob", "image"
 class Staging:
     """Staging of one image; leaving the context removes what was not kept."""
 
-    def __init__(self, layout: Layout, area: Area, *, unpack: bool) -> None:
+    def __init__(self, layout: Layout, area: Area, locks: Locks, *, unpack: bool) -> None:
         self._layout = layout
         self._area = area
+        self._locks = locks
         name = os.urandom(8).hex()
         self._stage = f"{TEMPORARY}/{name}{STAGE}"
         self._stage_fd = -1
@@ -164,20 +166,17 @@ class Staging:
         fsync_directory(self._layout.path(LAYERS))
 
     def _lock_stage(self) -> None:
-        """Make and lock the staging directory; a cleaner may take it for abandoned in between."""
-        while self._stage_fd < 0:
+        """Make and lock the staging directory, while nobody looks for abandoned ones."""
+        with self._locks.using():
             self._area.make_directory(self._stage)
-            fd = self._area.open(self._stage, os.O_RDONLY | os.O_DIRECTORY)
-            lock(fd, exclusive=True)
-            if self._area.is_at(fd, self._stage):
-                self._stage_fd = fd
-            else:
-                os.close(fd)
+            self._stage_fd = self._area.open(self._stage, os.O_RDONLY | os.O_DIRECTORY)
+            lock(self._stage_fd, exclusive=True)
 
     def _lock_layer(self) -> None:
         if self._layer is None:
             return
         while self._layer_fd < 0:
+            # Taken for abandoned between mkdir and lock, it is made again.
             os.mkdir(self._layer, PRIVATE_MODE)
             self._layer_fd = lock_directory(self._layer)
         os.mkdir("rootfs", PRIVATE_MODE, dir_fd=self._layer_fd)

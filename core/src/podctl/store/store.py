@@ -12,8 +12,8 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import Ambiguous, NotFound, StoreCorrupt, UsageError
-from podctl.store.area import Area
-from podctl.store.layout import IMAGES, PRIVATE_FILE, Layout
+from podctl.store.area import Area, write_private
+from podctl.store.layout import IMAGES, Layout
 from podctl.store.locks import Locks
 from podctl.store.records import (
     MAX_RECORD,
@@ -29,7 +29,7 @@ from podctl.store.records import (
 )
 from podctl.sys.calls import openat2
 from podctl.sys.constants import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS
-from podctl.sys.files import read_descriptor, read_small, write_atomic
+from podctl.sys.files import read_descriptor, read_small
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -273,7 +273,7 @@ class Store:
 
         self.layout.create(privileged=self.privileged)
         clear_leftovers(self)
-        return Staging(self.layout, self.area, unpack=unpack and self.privileged)
+        return Staging(self.layout, self.area, self.locks, unpack=unpack and self.privileged)
 
     def partial(self, url: str, *, on_wait: Callable[[], None] | None = None) -> Partial:
         """The exclusive place for a download from `url`; use as a context manager.
@@ -313,14 +313,14 @@ class Store:
         # Only a cache: losing it in a crash costs one request.
         if self.privileged:
             path = self.layout.path(self.layout.own_remote(url))
-            write_atomic(path, data, mode=PRIVATE_FILE, durable=False)
+            write_private(path, data, durable=False)
         self.area.write_atomic(self.layout.remote(url), data, durable=False)
 
     def mark_verified(self, key: str, verification: Verification) -> None:
         """Write root's note on an image."""
         self.layout.create(privileged=True)
         path = self.layout.verification(check_key(key))
-        write_atomic(path, dump(verification), mode=PRIVATE_FILE)
+        write_private(path, dump(verification))
 
     def set_tree_size(self, key: str, size: int) -> None:
         """Account a rendered tree to its image; one that is gone meanwhile is fine."""
