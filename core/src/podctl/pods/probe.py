@@ -67,9 +67,10 @@ class LockProbe:
 
         if pid in survivors.processes and procs.start_time(pid) == start_time:
             return True
-        if namespace not in survivors.namespaces:
+        uuid = os.path.basename(directory)
+        candidates = survivors.namespaces.get(namespace, ())
+        if not any(procs.names_pod(pid, uuid, survivors.mount_tables) for pid in candidates):
             return False
-
         instance = procs.Instance(pid, start_time, boot_id, namespace)
         return bool(procs.pod_processes(directory, instance, survivors.namespaces))
 
@@ -96,13 +97,15 @@ class Survivors:
     Attributes:
         processes: their numbers.
         namespaces: mount namespace -> process numbers, of those we may look at.
+        mount_tables: process number -> its mountinfo, of those that were read.
     """
 
-    __slots__ = ("_looked", "namespaces", "processes")
+    __slots__ = ("_looked", "mount_tables", "namespaces", "processes")
 
     def __init__(self) -> None:
         self.processes: frozenset[int] = frozenset()
         self.namespaces: dict[int, list[int]] = {}
+        self.mount_tables: dict[int, bytes] = {}
         self._looked = False
 
     def look(self) -> None:

@@ -129,13 +129,23 @@ def scan_mount_namespaces() -> dict[int, list[int]]:
     return found
 
 
-def names_pod(pid: int, uuid: str) -> bool:
-    """Whether a mount of the process's namespace is named for the pod (by source or by path)."""
+def names_pod(pid: int, uuid: str, known: dict[int, bytes] | None = None) -> bool:
+    """Whether a mount of the process's namespace is named for the pod (by source or by path).
+
+    Args:
+        known: mount tables read before, added to: the kernel reuses namespace numbers soonest
+            first, so a thousand dead pods can share the number of one living process.
+    """
+    if known is not None and pid in known:
+        return uuid.encode() in known[pid]
     try:
         with open(f"/proc/{pid}/mountinfo", "rb") as file:
-            return uuid.encode() in file.read()
+            table = file.read()
     except OSError:
-        return False
+        table = b""
+    if known is not None:
+        known[pid] = table
+    return uuid.encode() in table
 
 
 def pod_processes(
@@ -159,7 +169,7 @@ def pod_processes(
     if namespaces is None:
         namespaces = scan_mount_namespaces()
     candidates = namespaces.get(instance.mount_namespace, ())
-    return sorted(pid for pid in candidates if start_time(pid) is not None and names_pod(pid, uuid))
+    return sorted(pid for pid in candidates if names_pod(pid, uuid) and start_time(pid) is not None)
 
 
 def pod_alive(directory: str, namespaces: Mapping[int, Sequence[int]] | None = None) -> bool:
