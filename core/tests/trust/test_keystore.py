@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -138,6 +139,51 @@ def test_k19_a_directory_of_another_user_is_refused(place: Path, store: KeyStore
     os.chown(place / "local/trustedkeys/root.d", 12345, 0)
     with pytest.raises(Refused, match="belongs to uid 12345"):
         store.keys_for("example.com")
+
+
+@pytest.fixture
+def admins(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The members of group podctl-admin, whose id is 777; user N is called `user-N`."""
+    import grp
+    import pwd
+
+    members: set[str] = set()
+
+    def group(gid: int) -> SimpleNamespace:
+        if gid != 777:
+            raise KeyError(gid)
+        return SimpleNamespace(gr_name="podctl-admin", gr_mem=sorted(members))
+
+    def user(uid: int) -> SimpleNamespace:
+        return SimpleNamespace(pw_name=f"user-{uid}", pw_gid=uid)
+
+    monkeypatch.setattr(grp, "getgrgid", group)
+    monkeypatch.setattr(pwd, "getpwuid", user)
+    return members
+
+
+@pytest.mark.root
+def test_what_a_member_of_the_admin_group_has_added_counts_for_root(
+    place: Path, store: KeyStore, admins: set[str]
+) -> None:
+    put(place, "local/prefix.d", B).unlink()
+    for name in ("local", "local/trustedkeys", "local/trustedkeys/prefix.d"):
+        os.chown(place / name, 0, 777)
+        (place / name).chmod(0o2775)
+    added = Path(store.add("example.com/app", A, b"armored"))
+    made = [added, added.parent, added.parent.parent]
+    assert all(path.stat().st_gid == 777 for path in made)
+    assert all(path.stat().st_mode & 0o7777 == 0o2775 for path in made[1:])
+    for path in made:
+        os.chown(path, 12345, 777)
+    with pytest.raises(Refused, match="belongs to uid 12345"):
+        store.keys_for("example.com/app")
+    admins.add("user-12345")
+    assert fingerprints(store, "example.com/app") == [A]
+    # A group of any other name makes nobody an administrator.
+    os.chown(added, 12345, 12345)
+    with pytest.raises(Refused, match="belongs to uid 12345"):
+        store.keys_for("example.com/app")
 
 
 def test_k19_symbolic_links_are_not_followed(place: Path, store: KeyStore) -> None:

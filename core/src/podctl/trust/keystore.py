@@ -202,12 +202,14 @@ def _check_chain(base: str, place: str) -> bool:
 
 
 def _check_owner(path: str, status: os.stat_result) -> None:
-    """Refuse what somebody else than root, the caller or the admin group could change."""
-    if status.st_uid not in (0, os.geteuid()):
+    """Refuse what somebody else than root, the caller or the admin group could change.
+
+    What a member of that group has made is the group's and counts while the maker is a member.
+    """
+    admins = _is_admin_group(status.st_gid)
+    if status.st_uid not in (0, os.geteuid()) and not (admins and _is_admin(status)):
         raise Refused(f'trust: "{path}" belongs to uid {status.st_uid}', hint=f"chown root {path}")
-    loose = status.st_mode & stat.S_IWOTH or (
-        status.st_mode & stat.S_IWGRP and not _is_admin_group(status.st_gid)
-    )
+    loose = status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not admins)
     if loose:
         raise Refused(
             f'trust: "{path}" is writable by others than its owner', hint=f"chmod go-w {path}"
@@ -223,12 +225,29 @@ def _is_admin_group(gid: int) -> bool:
         return False
 
 
+def _is_admin(status: os.stat_result) -> bool:
+    """Whether the owner is a member of the group, which is the admin group."""
+    import grp
+    import pwd
+
+    try:
+        owner = pwd.getpwuid(status.st_uid)
+    except KeyError:
+        return False
+    return status.st_gid == owner.pw_gid or owner.pw_name in grp.getgrgid(status.st_gid).gr_mem
+
+
 def _make_directories(path: str) -> None:
-    """mkdir -p with mode 0755 whatever the umask: group members must be able to read keys."""
+    """mkdir -p, readable by all whatever the umask: group members must be able to read keys.
+
+    In a directory that the admin group shares, what is made is shared as well.
+    """
     missing = []
     while not os.path.isdir(path):
         missing.append(path)
         path = os.path.dirname(path)
     for directory in reversed(missing):
+        above = os.stat(os.path.dirname(directory)).st_mode
+        shared = above & stat.S_ISGID and above & stat.S_IWGRP
         os.mkdir(directory)
-        os.chmod(directory, 0o755)
+        os.chmod(directory, 0o2775 if shared else 0o755)
