@@ -52,13 +52,14 @@ def test_global_flags_stand_before_or_after_the_command(
 
 def test_every_global_flag_reaches_the_command(seen: list[Globals]) -> None:
     before = ["--dir=/data", "--system-config", "/s", "--insecure-options=image"]
+    before += ["--insecure-options=seccomp"]
     after = ["--local-config=/l", "--user-config=/u", "--trust-keys-from-https"]
     assert main.run([*before, "version", *after, "--insecure-options=http,tls"]) == 0
     options = seen[0]
     assert (options.dir, options.system_config) == ("/data", "/s")
     assert (options.local_config, options.user_config) == ("/l", "/u")
     assert options.trust_keys_from_https is True
-    assert options.insecure == {"image", "http", "tls"}
+    assert options.insecure == {"image", "seccomp", "http", "tls"}
 
 
 def test_the_later_global_flag_wins(seen: list[Globals]) -> None:

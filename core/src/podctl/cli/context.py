@@ -124,7 +124,8 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Non
         return
     options = ctx.ensure_object(Globals)
     if name == "insecure":
-        options.insecure = options.insecure | parse_insecure(value)
+        for text in value:
+            options.insecure = options.insecure | parse_insecure(text)
     else:
         setattr(options, name, value)
 
@@ -135,8 +136,17 @@ def _global_flag(name: str, text: str) -> click.Option:
     )
 
 
-def _global_option(names: list[str], metavar: str, text: str) -> click.Option:
-    return click.Option(names, metavar=metavar, help=text, callback=_remember, expose_value=False)
+def _global_option(
+    names: list[str], metavar: str, text: str, *, multiple: bool = False
+) -> click.Option:
+    return click.Option(
+        names,
+        metavar=metavar,
+        help=text,
+        callback=_remember,
+        expose_value=False,
+        multiple=multiple,
+    )
 
 
 def global_options() -> list[click.Option]:
@@ -151,6 +161,7 @@ def global_options() -> list[click.Option]:
             ["--insecure-options", "insecure"],
             "LIST",
             f"Comma list: {', '.join(INSECURE_OPTIONS)}.",
+            multiple=True,
         ),
         _global_flag("--trust-keys-from-https", "Trust keys discovered over https without asking."),
     ]
