@@ -371,3 +371,53 @@ def test_verify_does_not_pull_the_floor_from_under_a_running_pod(
         assert (shop.layer(app) / "added").exists()
     assert shop.podctl("image", "verify", app.name).code == 0
     assert not (shop.layer(app) / "added").exists()
+
+
+# -- members of the group -------------------------------------------------------------------------
+
+
+def test_a_member_of_the_group_lists_verifies_exports_and_removes(
+    shop: Shop, app: ImageRecord, tmp_path: Path
+) -> None:
+    """All of it with root's image; what is root's alone is refused."""
+    group, user = 54322, 54321
+    subprocess.run(["chgrp", "-R", str(group), shop.data / "cas"], check=True)
+    subprocess.run(["chmod", "-R", "g+rwX", shop.data / "cas"], check=True)
+    words = ["find", shop.data / "cas", "-type", "d", "-exec", "chmod", "2770", "{}", "+"]
+    subprocess.run(words, check=True)
+    words = ["find", shop.data / "cas", "-type", "f", "-exec", "chmod", "0660", "{}", "+"]
+    subprocess.run(words, check=True)
+    os.chown(shop.data, 0, group)
+    for parent in (shop.data, tmp_path, *tmp_path.parents[:-1]):
+        parent.chmod(parent.stat().st_mode | (0o055 if parent == shop.data else 0o011))
+    out = tmp_path / "out"
+    out.mkdir()
+    os.chown(out, user, group)
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            os.setgroups([])
+            os.setresgid(group, group, group)
+            os.setresuid(user, user, user)
+            assert app.key[:19] in shop.podctl("image", "list").out
+            verified = shop.podctl("image", "verify", app.name)
+            assert (verified.code, verified.err) == (0, ""), verified
+            assert shop.podctl("fsck") == (0, "", "")
+            assert shop.podctl("image", "export", app.name, str(out / "app.aci")).code == 0
+            assert "example.com" in shop.podctl("image", "cat-manifest", app.name).out
+            refused = shop.podctl("image", "gc")
+            assert refused.code == 254
+            assert "permission denied" in refused.err
+            assert shop.podctl("image", "extract", app.name, str(out / "x")).code == 254
+            assert shop.podctl("image", "rm", app.name).code == 0
+            code = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc(file=open("/dev/stderr", "w"))  # noqa: SIM115 - we exit
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert shop.store.keys() == []
+    assert (out / "app.aci").stat().st_size == app.size

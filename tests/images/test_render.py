@@ -218,3 +218,22 @@ def test_copying_does_not_follow_or_open_anything(shop: Shop, tmp_path: Path) ->
     assert os.readlink(target / "up") == "../../../etc"
     assert (target / "fifo").is_fifo()
     assert canary.read_text() == "secret"
+
+
+def test_t34_a_whitelist_cannot_name_anything_outside(tmp_path: Path) -> None:
+    """Its entries are compared, never opened; the model refuses most of these already."""
+    from podctl.images.render import Whitelist, copy_layers
+
+    layer = tmp_path / "layer"
+    (layer / "etc").mkdir(parents=True)
+    (layer / "etc/passwd").write_text("layer")
+    (tmp_path / "canary").write_text("canary")
+    for entry in ("/../canary", "/etc/../../canary", "../canary", "/", ""):
+        target = tmp_path / f"out{len(entry)}"
+        target.mkdir()
+        copy_layers([(str(layer), Whitelist([(entry,)]))], str(target))
+        assert os.listdir(target) == []
+    target = tmp_path / "control"
+    target.mkdir()
+    copy_layers([(str(layer), Whitelist([("//etc/./passwd",)]))], str(target))
+    assert (target / "etc/passwd").read_text() == "layer"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
 
 from podctl.cli.output import say
-from podctl.errors import PodctlError
+from podctl.errors import PodctlError, Refused
 
 if TYPE_CHECKING:
     from podctl.cli.context import Globals
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(options: Globals, grace_period: str) -> None:
     """Collect; needs root, for layers and trees are root's."""
-    options.require_root()
+    if os.geteuid() != 0:
+        raise Refused("permission denied: layers and trees are root's", hint="run it as root")
     from podctl.pods.times import parse_duration
     from podctl.store.gc import collect
 

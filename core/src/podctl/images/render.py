@@ -37,7 +37,9 @@ class Whitelist:
     __slots__ = ("_exact", "_parents")
 
     def __init__(self, whitelists: list[tuple[str, ...]]) -> None:
-        exact = frozenset.intersection(*(frozenset(map(_relative, w)) for w in whitelists))
+        named = (frozenset(map(_relative, whitelist)) for whitelist in whitelists)
+        # No entry of a tree has a component `..`, and directories on the way to one do not count.
+        exact = {path for path in frozenset.intersection(*named) if ".." not in path.split("/")}
         self._exact = exact
         self._parents = {
             path[:at] for path in exact for at, letter in enumerate(path) if letter == "/"
