@@ -189,3 +189,23 @@ def test_one_url_is_downloaded_by_one_process(
     os.close(read)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert waited == [len(b"waiting")]
+
+
+def test_a_committed_layer_is_not_locked_by_its_maker(store: Store, put: Put) -> None:
+    """Whoever wants it next may lock it, in the same process and while staging still lasts."""
+    import hashlib
+
+    from podctl.store import StagedImage
+    from podctl.sys.locks import held
+
+    digest = hashlib.sha512(b"data").hexdigest()
+    staged = StagedImage(
+        "aci", "example.com/app", {}, f"sha512-{digest}", 4,
+        f"sha256:{hashlib.sha256(b'data').hexdigest()}", 4, b"{}", None, "", False,
+    )  # fmt: skip
+    with store.staging() as staging:
+        os.write(staging.blob_fd, b"data")
+        assert staging.directory is not None
+        assert held(os.path.dirname(staging.directory))
+        store.commit(staging, staged)
+        assert not held(store.layout.layer(staged.diff_id))

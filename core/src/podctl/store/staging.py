@@ -32,7 +32,7 @@ from podctl.sys.files import (
     syncfs,
     write_atomic,
 )
-from podctl.sys.locks import lock
+from podctl.sys.locks import lock, unlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,11 +148,10 @@ class Staging:
         try:
             os.rename(self._layer, target)
         except OSError:
-            if os.path.exists(f"{target}/done.json"):
-                return
-            self.replace_layer(diff_id)
+            if not os.path.exists(f"{target}/done.json"):
+                self.replace_layer(diff_id)
             return
-        fsync_directory(self._layout.path(LAYERS))
+        self._settle_layer()
 
     def replace_layer(self, diff_id: str) -> None:
         """Put the tree in place of a damaged one, which is left where this one was unpacked."""
@@ -163,7 +162,12 @@ class Staging:
             rename_exchange(self._layer, target)
         else:
             os.rename(self._layer, target)
+        self._settle_layer()
+
+    def _settle_layer(self) -> None:
         fsync_directory(self._layout.path(LAYERS))
+        # The lock went along with the directory, and is for what is being made only.
+        unlock(self._layer_fd)
 
     def _lock_stage(self) -> None:
         """Make and lock the staging directory, while nobody looks for abandoned ones."""
