@@ -55,7 +55,7 @@ class People(Home):
         )  # fmt: skip
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == "ready\n"
-        enter = ["nsenter", "--target", str(self._holder.pid), "--net", "--mount"]
+        enter = ["nsenter", "--target", str(self._holder.pid), "--net", "--mount", "--root"]
         super().__init__(self._place, enter)
         self.options.remove("--insecure-options=image")
 

@@ -101,7 +101,9 @@ class Site:
 
     def inside(self, *command: str) -> list[str]:
         """The command line that runs `command` inside the site's namespaces."""
-        return ["nsenter", "--target", str(self._server.pid), "--net", "--mount", *command]
+        # --root: also where the tests themselves run below a chroot.
+        enter = ["nsenter", "--target", str(self._server.pid), "--net", "--mount", "--root"]
+        return [*enter, *command]
 
     def podctl(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run podctl to its end."""
