@@ -56,6 +56,10 @@ class NotFound(PodctlError):
     """A pod, image, key or file that was named does not exist."""
 
 
+class ImageGone(NotFound):
+    """An image that was in the store when it was looked up has been removed meanwhile."""
+
+
 class Ambiguous(PodctlError):
     """A shortened name fits several objects."""
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 def command(options: Globals, images: tuple[str, ...]) -> None:
     """Remove one after the other; one that cannot be removed does not keep the others."""
     store = options.store()
+
+    def waiting() -> None:
+        say(options.command, "waiting for another command that uses the image...")
+
     failed = 0
     keys: list[str] = []
     for text in images:
@@ -35,7 +39,7 @@ def command(options: Globals, images: tuple[str, ...]) -> None:
     removed = stale = 0
     for key in dict.fromkeys(keys):
         try:
-            left = store.remove(key)
+            left = store.remove(key, waiting)
         except (PodctlError, OSError) as error:
             say(options.command, f'image "{key}" cannot be removed: {error}', error=True)
             failed += 1

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from podctl.errors import NotFound, Refused, TrustRefused, UsageError
+from podctl.errors import ImageGone, NotFound, Refused, StoreCorrupt, TrustRefused, UsageError
 from podctl.model.reference import parse, parse_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from podctl.images.session import FetchSession
     from podctl.model.image import Image
     from podctl.model.manifest import Dependency
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Levels of dependencies of dependencies; a loop is found long before.
 MAX_DEPTH = 64
+#: How often an image is got again that somebody removes at the same time.
+_ATTEMPTS = 10
 #: Seconds a clock may be set back without an image being verified anew.
 CLOCK_SLACK = 3600
 POLICIES = ("never", "new", "update")
@@ -42,14 +47,31 @@ def ensure_image(
     reference = parse(text)
     if signature_file is not None and reference.kind not in ("file", "url"):
         raise UsageError("--signature goes with an image file or URL only")
-    record = _stored(session, reference, policy)
-    if record is None:
-        record = _fetch(session, reference, signature_file)
-    else:
+
+    def obtain() -> ImageRecord:
+        record = _stored(session, reference, policy)
+        if record is None:
+            return _fetch(session, reference, signature_file)
         use_image(session, record)
+        return record
+
+    record = _keep(session, obtain)
     _ensure_dependencies(session, record, policy)
     session.store.touch(record.key)
     return record
+
+
+def _keep(session: FetchSession, obtain: Callable[[], ImageRecord]) -> ImageRecord:
+    """Obtain an image and keep it from being removed; again, if that happens in between."""
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            record = obtain()
+            session.store.keep(record)
+            return record
+        except ImageGone:
+            if not left:
+                raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 def use_image(session: FetchSession, record: ImageRecord) -> None:
@@ -62,6 +84,7 @@ def use_image(session: FetchSession, record: ImageRecord) -> None:
     Raises:
         TrustRefused: it may not.
         StoreCorrupt: its stored bytes are not the image.
+        ImageGone: somebody removes it.
     """
     if not session.store.privileged:
         return
@@ -80,7 +103,12 @@ def _readmit(session: FetchSession, record: ImageRecord) -> None:
     # Not at the top: running an image that is in order needs none of what this imports.
     from podctl.images.admit import readmit
 
-    readmit(session, record)
+    try:
+        readmit(session, record)
+    except (NotFound, StoreCorrupt):
+        if session.store.holds(record.key):
+            raise
+        raise ImageGone(f'cannot find image with key "{record.key}"') from None
 
 
 def _agrees(record: ImageRecord, verification: Verification) -> bool:
@@ -203,14 +231,20 @@ def _ensure_dependency(session: FetchSession, dependency: Dependency, policy: st
     if dependency.image_id is not None:
         pinned = store.lookup(store.key_of(dependency.image_id))
         if pinned is not None:
-            use_image(session, pinned)
-            return pinned
+            with suppress(ImageGone):
+                use_image(session, pinned)
+                store.keep(pinned)
+                return pinned
     reference = _as_reference(dependency)
-    found = _stored(session, reference, "never" if policy == "never" else "new")
-    if found is not None:
+
+    def obtain() -> ImageRecord:
+        found = _stored(session, reference, "never" if policy == "never" else "new")
+        if found is None:
+            return _fetch(session, reference, None)
         use_image(session, found)
-    else:
-        found = _fetch(session, reference, None)
+        return found
+
+    found = _keep(session, obtain)
     if dependency.image_id is not None and found.key != store.key_of(dependency.image_id):
         raise Refused(
             f'dependency "{dependency.image_name}" is pinned to {dependency.image_id}, '

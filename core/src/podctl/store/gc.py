@@ -82,12 +82,20 @@ def _collect_images(
             break
         if record.key in needs.images:
             continue
-        removed = remove_record(store, record.key)
-        if removed is not None:
-            stale += forget(store, record)
-            store.area.remove(removed[0])
+        try:
+            with store.locks.removing(record.layers, _do_not_wait):
+                removed = remove_record(store, record.key)
+                if removed is not None:
+                    stale += forget(store, record)
+                    store.area.remove(removed[0])
+        except BlockingIOError:
+            continue  # being fetched or looked up just now
         say(f'removed image "{record.name}" ("{record.key}")')
     return stale
+
+
+def _do_not_wait() -> None:
+    raise BlockingIOError
 
 
 def _collect_layers(

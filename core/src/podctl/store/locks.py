@@ -1,6 +1,7 @@
 """The store's locks. All are flock(2) on what they guard; none outlives its holder.
 
-Order, for whoever takes several: preparing/collecting, then using/changing, then rendering.
+Order, for whoever takes several: preparing, then image; or removing, then collecting; then
+using/changing, then rendering.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from podctl.errors import ImageGone
 from podctl.store.layout import TREES
 from podctl.sys.files import make_directory
 from podctl.sys.locks import LockedFile, lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from podctl.store.area import Area
     from podctl.store.layout import Layout
 
 _PREPARE = "locks/prepareLock"
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Locks:
@@ -68,6 +71,47 @@ class Locks:
         with self._directory("cas", exclusive=True, blocking=blocking):
             yield
 
+    def image(self, diff_id: str) -> int:
+        """Keep an unpacked image from being removed; root only.
+
+        Returns:
+            A descriptor of its layer, shared locked: closing it, ending, or becoming another
+            program lets go.
+
+        Raises:
+            ImageGone: the layer is not there.
+        """
+        path = self._layout.layer(diff_id)
+        while True:
+            fd = _open_layer(path)
+            if fd < 0:
+                raise ImageGone(f'layer "{diff_id}" was removed')
+            lock(fd, exclusive=False)
+            if _is_at(fd, path):
+                return fd
+            os.close(fd)
+
+    @contextmanager
+    def removing(self, diff_ids: Iterable[str], on_wait: Callable[[], None]) -> Iterator[None]:
+        """Wait until nobody keeps these layers for a pod that cannot be seen yet; root only.
+
+        Args:
+            on_wait: called before waiting.
+        """
+        fds: list[int] = []
+        try:
+            for diff_id in diff_ids:
+                fd = _open_layer(self._layout.layer(diff_id))
+                if fd >= 0:
+                    fds.append(fd)
+                    if not lock(fd, exclusive=True, blocking=False):
+                        on_wait()
+                        lock(fd, exclusive=True)
+            yield
+        finally:
+            for fd in fds:
+                os.close(fd)
+
     @contextmanager
     def rendering(self) -> Iterator[None]:
         """One rendering of trees at a time."""
@@ -87,3 +131,17 @@ class Locks:
             if not lock(fd, exclusive=exclusive, blocking=blocking):
                 raise BlockingIOError(f"{self._layout.path(name)} is locked by another process")
             yield
+
+
+def _open_layer(path: str) -> int:
+    try:
+        return os.open(path, _OPEN)
+    except FileNotFoundError:
+        return -1
+
+
+def _is_at(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False

@@ -16,16 +16,19 @@ from podctl.store.leftovers import forget
 from podctl.sys.files import fsync_directory, remove_tree
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from podctl.store.records import ImageRecord
     from podctl.store.store import Store
 
 
-def remove_image(store: Store, key: str) -> list[str]:
+def remove_image(store: Store, key: str, on_wait: Callable[[], None]) -> list[str]:
     """Remove an image and, as root, its layer if neither an image nor a pod needs it.
 
     Returns, raises: see Store.remove.
     """
     with ExitStack() as stack:
+        _wait_for_users(store, stack, key, on_wait)
         collects = store.privileged and _try_collecting(store, stack)
         _change(store, stack, key)
         record = remove_record(store, key)
@@ -80,6 +83,13 @@ def _remove_directory(store: Store, place: str, name: str) -> None:
         return
     fsync_directory(parent)
     remove_tree(doomed)
+
+
+def _wait_for_users(store: Store, stack: ExitStack, key: str, on_wait: Callable[[], None]) -> None:
+    """Let who has looked the image up come to the end of what it needs the record for."""
+    with suppress(StoreCorrupt):
+        layers = store.image(key).layers if store.privileged else ()
+        stack.enter_context(store.locks.removing(layers, on_wait))
 
 
 def _try_collecting(store: Store, stack: ExitStack) -> bool:

@@ -11,7 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from podctl.errors import Ambiguous, NotFound, StoreCorrupt, UsageError
+from podctl.errors import Ambiguous, ImageGone, NotFound, StoreCorrupt, UsageError
 from podctl.store.area import Area, write_private
 from podctl.store.layout import IMAGES, Layout
 from podctl.store.locks import Locks
@@ -77,6 +77,8 @@ class Store:
         self.locks = Locks(self.layout, self.area)
         #: whether this process may use layers and notes that are root's alone
         self.privileged = os.geteuid() == 0
+        #: descriptors that keep images from being removed, by image ID
+        self._kept: dict[str, int] = {}
 
     # -- looking up ---------------------------------------------------------------------------
 
@@ -104,7 +106,7 @@ class Store:
         """The record of one image.
 
         Raises:
-            NotFound: there is none.
+            ImageGone: there is none.
             StoreCorrupt: it is damaged.
         """
         check_key(key)
@@ -112,7 +114,7 @@ class Store:
             with self.area.directory(IMAGES) as directory:
                 return self._read_record(directory, key)
         except FileNotFoundError:
-            raise NotFound(f'cannot find image with key "{key}"') from None
+            raise ImageGone(f'cannot find image with key "{key}"') from None
 
     def lookup(self, key: str) -> ImageRecord | None:
         """The record of one image, None where there is none."""
@@ -120,6 +122,10 @@ class Store:
             return self.image(key)
         except NotFound:
             return None
+
+    def holds(self, key: str) -> bool:
+        """Whether there is a record of that image, damaged or not."""
+        return self.area.exists(self.layout.image(key))
 
     @staticmethod
     def key_of(image_id: str) -> str:
@@ -342,8 +348,24 @@ class Store:
         """Note that an image was used; not being allowed to is no reason to fail."""
         self._set_last_used(f"{self.layout.image(check_key(key))}/record.json", None)
 
-    def remove(self, key: str) -> list[str]:
+    def keep(self, record: ImageRecord) -> None:
+        """Hold off the removal of an image until this process ends or becomes a pod.
+
+        Without root nothing can be held off: a look is all.
+
+        Raises:
+            ImageGone: it was removed before.
+        """
+        if self.privileged and record.key not in self._kept:
+            self._kept[record.key] = self.locks.image(record.layers[0])
+        if not self.holds(record.key):
+            raise ImageGone(f'cannot find image with key "{record.key}"')
+
+    def remove(self, key: str, on_wait: Callable[[], None] = lambda: None) -> list[str]:
         """Remove an image: its record, then what nothing else needs.
+
+        Args:
+            on_wait: called before waiting for a pod that is being prepared from it.
 
         Returns:
             One line for each thing that could not be removed; the image is gone even so.
@@ -353,7 +375,7 @@ class Store:
         """
         from podctl.store.removal import remove_image
 
-        return remove_image(self, check_key(key))
+        return remove_image(self, check_key(key), on_wait)
 
     def preparing(self) -> AbstractContextManager[None]:
         """See podctl.store.locks.Locks.preparing."""
