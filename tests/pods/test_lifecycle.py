@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from reach import as_user
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -436,14 +437,11 @@ class TestPrivileges:
 
     def as_nobody(self, world: World, *arguments: str, group: int = 65534) -> tuple[int, str]:
         done = subprocess.run(
-            world.command(*arguments),
+            as_user(65534, group, *world.command(*arguments)),
             capture_output=True,
             text=True,
             check=False,
             timeout=60,
-            user=65534,
-            group=group,
-            extra_groups=[],
             cwd="/",
         )
         return done.returncode, done.stdout + done.stderr
@@ -472,8 +470,8 @@ class TestPrivileges:
                 "except NotADirectoryError: pass\n"
                 "sys.exit(1)\n"
             )
-            command = [sys.executable, "-I", "-c", code, str(path)]
-            done = subprocess.run(command, check=False, user=65534, group=65534, extra_groups=[])
+            command = as_user(65534, 65534, sys.executable, "-I", "-c", code, str(path))
+            done = subprocess.run(command, check=False)
             assert done.returncode == 0, path
 
     def test_the_group_may_list_but_not_look_inside(self, world: World) -> None:
