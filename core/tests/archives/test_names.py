@@ -259,6 +259,8 @@ def test_t8_hard_link_to_a_symlink_is_the_symlink(tmp_path: Path, canary: Canary
         ([directory("d"), hardlink("h", ".")], "directory"),
         ([hardlink("h", "")], "directory"),
         ([member("f"), hardlink("h", "f/x")], "no earlier entry"),
+        ([member("f"), hardlink("h", "/f")], "is absolute"),
+        ([directory("d"), member("f"), hardlink("d/h", "d/../f")], "contains"),
         ([directory("d"), member("d/f"), hardlink("d", "d/f")], "no earlier entry"),
         ([member("c", b"3", device=(1, 3)), hardlink("h", "c")], "no earlier entry"),
         ([member(".wh.w"), hardlink("h", "w")], "no earlier entry"),
