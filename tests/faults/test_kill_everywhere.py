@@ -9,6 +9,7 @@ must be able to clean up and fsck to find nothing.
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ import pytest
 from podctl.testing.tracer import Point, run_traced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from conftest import World
 
@@ -89,6 +90,28 @@ def uuid_in(data: Path, state: str) -> str:
 
 def test_fetch_of_a_file(world: World) -> None:
     arguments = ["fetch", str(world.archive)]
+    assert sweep(world, None, arguments, lambda: world.must(*arguments) and None) > 20
+
+
+@pytest.fixture
+def served(world: World) -> Iterator[str]:
+    """The image's URL, on a server of its own process."""
+    server = subprocess.Popen(
+        [sys.executable, "-I", "-m", "podctl.testing.httpserver", str(world.top)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    port = server.stdout.readline().strip()
+    yield f"http://127.0.0.1:{port}/{world.archive.name}"
+    server.terminate()
+    server.wait()
+    server.stdout.close()
+
+
+def test_fetch_of_a_url(world: World, served: str) -> None:
+    """With a partial download and its validators on the way."""
+    arguments = ["fetch", served]
     assert sweep(world, None, arguments, lambda: world.must(*arguments) and None) > 20
 
 
