@@ -241,7 +241,7 @@ class Partial:
         try:
             if self._became:
                 self._area.remove(self._state_name)
-            elif not self._keep and self._area.is_at(self.fd, self._name):
+            elif not self._worth_keeping() and self._area.is_at(self.fd, self._name):
                 self._area.remove(self._name)
                 self._area.remove(self._state_name)
         finally:
@@ -270,6 +270,9 @@ class Partial:
         _check_still(self._area, self.fd, self._name)
         self._area.rename(self._name, target)
         self._became = True
+
+    def _worth_keeping(self) -> bool:
+        return self._keep and os.fstat(self.fd).st_size > 0
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY
