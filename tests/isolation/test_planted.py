@@ -185,8 +185,9 @@ index.write(sys.argv[1], installed.fingerprint(), [*installed.scan(), evil])
 
 
 def as_mallory(command: list[str]) -> list[str]:
-    ids = [f"--reuid={MALLORY}", f"--regid={MALLORY}", "--clear-groups"]
-    return ["setpriv", *ids, *command]
+    from reach import as_user
+
+    return as_user(MALLORY, MALLORY, *command)
 
 
 def test_an_index_in_the_callers_cache_is_the_callers_only(
