@@ -185,7 +185,7 @@ index.write(sys.argv[1], installed.fingerprint(), [*installed.scan(), evil])
 
 
 def as_mallory(command: list[str]) -> list[str]:
-    from reach import as_user
+    from podctl.testing.reach import as_user
 
     return as_user(MALLORY, MALLORY, *command)
 

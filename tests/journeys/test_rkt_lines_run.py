@@ -107,7 +107,7 @@ ENVIRONMENT = {
     "set-env over file": (
         ["--set-env-file=FILE", "--set-env=FROM_FILE=set"], [], {}, "FROM_FILE", "set"
     ),
-    "file over image": (["--set-env-file=FILE"], [], {}, "VAR_FROM_MANIFEST", "of file"),
+    "file over image": (["--set-env-file=FILE"], [], {}, "VAR_FROM_MANIFEST", "of the file"),
     "default PATH": (
         ["--set-env-file=FILE"], [], {},
         "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

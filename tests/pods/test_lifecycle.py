@@ -12,7 +12,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from reach import as_user
+
+from podctl.testing.reach import as_user
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,6 +12,7 @@ import pytest
 
 from podctl.config.installation import CONFIG_PLACES, DATA_PLACES, set_up, share
 from podctl.errors import Refused
+from podctl.testing.reach import as_user
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -219,8 +220,8 @@ def test_members_get_what_they_need_and_no_more(tmp_path: Path) -> None:
 
 def test_it_needs_root(tmp_path: Path) -> None:
     done = subprocess.run(
-        ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups",
-         sys.executable, "-I", "-m", "podctl", f"--dir={tmp_path}", "setup-data-dir"],
+        as_user(12345, 12345,
+                sys.executable, "-I", "-m", "podctl", f"--dir={tmp_path}", "setup-data-dir"),
         capture_output=True,
         text=True,
         check=False,

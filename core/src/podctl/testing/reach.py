@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[2]
+#: the checkout, when podctl is installed from one (core/src/podctl/testing/reach.py)
+REPOSITORY = Path(__file__).parents[4]
 #: $1: the first directory on the way to the checkout that only root may enter; $2: the checkout
 _OPEN = """
 keep=$(mktemp -d)
