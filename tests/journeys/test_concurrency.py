@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 FLY = "--stage1=fly"
 NAMES = [f"live.example/{letter}" for letter in "abc"]
-WORKERS, STEPS = 6, 18
+WORKERS, STEPS = 6, 24
 
 
 def image(name: str, *, sleep: float = 0) -> bytes:

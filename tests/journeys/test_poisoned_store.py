@@ -93,8 +93,6 @@ DIRECTORIES = {
 DIRECTORY_KINDS = ["delete", "link", "link to nowhere", "fifo", "file"]
 CASES = [(what, kind) for what in FILES for kind in FILE_KINDS]
 CASES += [(what, kind) for what in DIRECTORIES for kind in DIRECTORY_KINDS]
-#: tried again when root has a layer and a note of its own
-LATER = [case for case in CASES if case[1] in ("garbage", "delete", "link", "fifo")]
 
 
 class Prey(People):
@@ -199,8 +197,8 @@ def check_aftermath(prey: Prey) -> None:
     assert (ran.returncode, ran.stdout) == (0, GENUINE), ran
 
 
-#: Of these the aftermath is looked at as well: each thing and each change is among them.
-THOROUGH = set(CASES[::9])
+#: Every kind of thing and every kind of change, the aftermath looked at of each sixth.
+THOROUGH = set(CASES[::6])
 
 
 @pytest.mark.parametrize(("what", "kind"), CASES, ids=lambda word: word.replace(" ", "-"))
@@ -218,7 +216,7 @@ def test_k18_before_roots_first_use(
         check_aftermath(prey)
 
 
-@pytest.mark.parametrize(("what", "kind"), LATER, ids=lambda word: word.replace(" ", "-"))
+@pytest.mark.parametrize(("what", "kind"), CASES, ids=lambda word: word.replace(" ", "-"))
 def test_k18_after_root_has_used_it(
     prey: Prey, used: Path, canaries: None, what: str, kind: str
 ) -> None:
@@ -286,7 +284,7 @@ def test_k18_hard_links_to_roots_files_in_place_of_everything(
             path.unlink()
             os.link(prey.canaries / "file", path)
         check(prey, run(prey, "--pull-policy=never"))
-    check_aftermath(prey)
+        check_aftermath(prey)
     prey.put(fresh)
 
 

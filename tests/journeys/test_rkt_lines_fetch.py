@@ -69,7 +69,7 @@ def test_a_file_is_always_read(home: Home, tmp_path: Path, command: str, option:
     words = [option] if option else []
     if command != "fetch":
         words.insert(0, FLY)
-    for spelling in (str(file), f"file://{file}") if command == "fetch" else (str(file),):
+    for spelling in (str(file), f"file://{file}"):
         done = home.podctl(command, *words, spelling)
         assert done.returncode == 0, done
         assert done.stderr.startswith(FROM_FILE)

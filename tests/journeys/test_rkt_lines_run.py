@@ -121,8 +121,9 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", ENVIRONMENT)
-def test_environment(inspect: Inspect, case: str) -> None:
+def test_environment(inspect: Inspect, way: str, case: str) -> None:
     flags, app, caller, name, value = ENVIRONMENT[case]
     file = inspect.top / "environment"
     file.write_text(
@@ -130,7 +131,7 @@ def test_environment(inspect: Inspect, case: str) -> None:
     )
     given = [flag.replace("FILE", str(file)) if "file=" in flag else flag for flag in flags]
     environment = {**os.environ, **caller}
-    found = inspect.says(f'echo "${name}"', *given, app=app, env=environment)
+    found = inspect.says(f'echo "${name}"', *given, app=app, way=way, env=environment)
     assert found == value
 
 
@@ -227,10 +228,15 @@ EXECUTABLES = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", EXECUTABLES)
-def test_executable(inspect: Inspect, case: str) -> None:
+def test_executable(inspect: Inspect, way: str, case: str) -> None:
     app, arguments, code, text = EXECUTABLES[case]
-    done = inspect.podctl("run", FLY, IMAGE, *app, "--", *arguments)
+    words = [FLY, IMAGE, *app, "--", *arguments]
+    if way == "run":
+        done = inspect.podctl("run", *words)
+    else:
+        done = inspect.podctl("run-prepared", inspect.must("prepare", *words).strip())
     assert done.returncode == code, done
     if code == 0:
         assert done.stdout == text
@@ -332,13 +338,16 @@ TARGETS = {
 }
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", TARGETS)
-def test_mount_targets_stay_in_the_image(inspect: Inspect, tmp_path: Path, case: str) -> None:
+def test_mount_targets_stay_in_the_image(
+    inspect: Inspect, tmp_path: Path, case: str, way: str
+) -> None:
     (tmp_path / "marker").write_text("here\n")
     target, place = TARGETS[case]
     app = [f"--mount=volume=vol,target={target}"]
     volume = f"--volume=vol,kind=host,source={tmp_path}"
-    assert inspect.says(f"cat {place}/marker", volume, app=app) == "here"
+    assert inspect.says(f"cat {place}/marker", volume, app=app, way=way) == "here"
 
 
 def test_nested_volumes_parents_first(inspect: Inspect, tmp_path: Path) -> None:
