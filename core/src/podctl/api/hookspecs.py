@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from podctl.model.fetching import (
         Downloaded,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Resume,
         Sink,
     )
-    from podctl.model.image import Image
+    from podctl.model.image import Image, Layer
     from podctl.model.layout import ArchiveLayout
     from podctl.model.plan import EnterPlan, FlavorDescription, LaunchPlan, PreparedPod
     from podctl.model.reference import Reference
@@ -43,6 +43,24 @@ class TransportSpec:
     @hookspec(firstresult=True)
     def transport_preload(self) -> None:
         """Import what the work needs. Called once, privileged, before any byte from outside."""
+
+    @hookspec(firstresult=True)
+    def transport_normalise(self, reference: Reference) -> Reference:
+        """Complete a reference that leaves its registry open (`Reference.short`) by this host's
+        rules for short names. Privileged; reads trusted configuration alone.
+
+        Raises:
+            Refused: the rules leave several registries to choose from.
+        """
+
+    @hookspec(firstresult=True)
+    def transport_configure(self, reference: Reference, request: FetchRequest) -> object:
+        """Read this host's configuration for the transport (credentials, mirrors, certificates).
+        Privileged, before any byte from outside; the answer becomes `request.settings`.
+
+        Raises:
+            Refused: the configuration forbids the source.
+        """
 
     @hookspec(firstresult=True)
     def transport_open_local(
@@ -70,6 +88,18 @@ class TransportSpec:
         """Stream the image's bytes into `sink`, resuming where that is provably safe."""
 
     @hookspec(firstresult=True)
+    def transport_layer(
+        self,
+        resolution: Resolution,
+        layer: Layer,
+        resume: Resume | None,
+        request: FetchRequest,
+        sink: Sink,
+    ) -> Downloaded:
+        """Stream one layer of a layered image into `sink`, as published. The digest is checked by
+        core; a blob never changes, so it may be resumed whatever its validators."""
+
+    @hookspec(firstresult=True)
     def transport_signature(self, resolution: Resolution, request: FetchRequest) -> bytes | None:
         """Fetch a deferred signature, after the image was downloaded. None where there is none."""
 
@@ -91,11 +121,16 @@ class FormatSpec:
 
     @hookspec(firstresult=True)
     def format_image(self, manifest: bytes) -> Image:
-        """Parse the manifest of an archive.
+        """Parse the manifest of an archive, or the image document of a layered image.
 
         Raises:
             ManifestInvalid: it breaks the format's schema.
         """
+
+    @hookspec(firstresult=True)
+    def format_documents(self, manifest: bytes) -> Mapping[str, bytes]:
+        """Name the original documents in an image document, the most interesting first
+        (`manifest`, `config`, `index`). Not implemented: the manifest is the one document."""
 
 
 class TrustSpec:
@@ -107,6 +142,12 @@ class TrustSpec:
     @hookspec(firstresult=True)
     def trust_preload(self) -> None:
         """Import what the work needs. Called once, privileged, before any byte from outside."""
+
+    @hookspec(firstresult=True)
+    def trust_recognises(self, data: bytes) -> bool:
+        """Say by its first bytes whether a key file is of this scheme, whatever it is worth: keys
+        of all schemes lie in the same directories. Not implemented: every file is.
+        """
 
     @hookspec(firstresult=True)
     def trust_key(self, data: bytes) -> KeyDescription:
@@ -126,6 +167,9 @@ class TrustSpec:
 
         Args:
             now: seconds since the epoch; the time expiry is judged by.
+
+        The signed bytes are the archive as published, or the image document; `signature` is then
+        a set of signatures (podctl.model.imagedocument.parse_signatures).
         """
 
 

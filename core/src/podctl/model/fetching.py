@@ -50,6 +50,10 @@ class FetchRequest:
     user_agent: str = "podctl"
     want_signature: bool = True
     max_bytes: int = 16 << 30
+    #: entries of the `dockerAuth` kind.
+    registry_credentials: tuple[Credential, ...] = ()
+    #: what the transport itself read from this host's configuration (transport_configure).
+    settings: object = field(default=None, repr=False)
     #: the image record we already hold came with this; a transport may answer not_modified.
     cached: CacheState = field(default_factory=CacheState)
 
@@ -86,7 +90,9 @@ class Resolution:
 
     `location` is the canonical URL of the image; `signature` the detached signature if it was
     there already; `signature_deferred` that the server asked us to come again after the image.
-    `context` is the transport's note to itself, handed back as it is.
+    `context` is the transport's note to itself, handed back as it is. `document` is the image
+    document of a layered image (podctl.model.imagedocument): its layers are then asked for one by
+    one, `transport_download` is not called, and `signature` is the set of signatures found.
     """
 
     format: str
@@ -101,6 +107,7 @@ class Resolution:
     etag: str | None = None
     max_age: int = 0
     context: str | None = None
+    document: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+class Layer(NamedTuple):
+    """One layer of a layered image.
+
+    Args:
+        diff_id: `sha256-` and 64 digits, of the uncompressed tar.
+        blob: `sha256:` and 64 digits, of the bytes as published.
+        size: their number.
+        compression: `gzip`, `zstd` or `none`, as declared; the bytes must agree.
+    """
+
+    diff_id: str
+    blob: str
+    size: int
+    compression: str
+
+
 class Image(NamedTuple):
     """What a format reads out of an image's own documents.
 
@@ -23,7 +39,8 @@ class Image(NamedTuple):
         dependencies: images whose files come first, in order.
         path_whitelist: absolute paths that are kept when rendering; empty keeps all.
         annotations: name -> value.
-        manifest: the format's manifest, byte for byte.
+        manifest: the format's manifest, byte for byte (of a layered image, the image document).
+        layers: lowest first; empty where the image is one archive that holds its manifest.
     """
 
     format: str
@@ -34,6 +51,7 @@ class Image(NamedTuple):
     path_whitelist: tuple[str, ...]
     annotations: Mapping[str, str]
     manifest: bytes
+    layers: tuple[Layer, ...] = ()
 
 
 def parse_aci_image(manifest: bytes, *, what: str = "image manifest") -> Image:

@@ -36,6 +36,7 @@ class Reference(NamedTuple):
         version: version label, tag or digest, when given.
         labels: other labels that were given.
         path_or_url: path of a file, URL, hash, or `registry/repository:tag`.
+        short: whether the registry was left open, and is the default one.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Reference(NamedTuple):
     version: str | None = None
     labels: Mapping[str, str] = MappingProxyType({})
     path_or_url: str = ""
+    short: bool = False
 
     def search_labels(self) -> dict[str, str]:
         """The labels an image must have: those given, and os and arch of this host by default."""
@@ -257,6 +259,7 @@ def _parse_docker(text: str, rest: str) -> Reference:
         _check_digest(text, digest)
     elif tag is not None:
         _check_tag(text, tag)
+    given = name
     registry, repository = _split_registry(name)
     _check_registry(text, registry)
     if (
@@ -268,7 +271,8 @@ def _parse_docker(text: str, rest: str) -> Reference:
     name = f"{registry}/{repository}"
     version = digest if at else tag or "latest"
     path = f"{name}@{version}" if at else f"{name}:{version}"
-    return Reference("docker", "docker", text, name, version, path_or_url=path)
+    short = not name_has_registry(given)
+    return Reference("docker", "docker", text, name, version, path_or_url=path, short=short)
 
 
 def _split_tag(body: str) -> tuple[str, str | None]:
@@ -276,10 +280,15 @@ def _split_tag(body: str) -> tuple[str, str | None]:
     return (name, tag) if colon and "/" not in tag else (body, None)
 
 
+def name_has_registry(name: str) -> bool:
+    """Whether the first component of a repository's name is a registry, by docker's rule."""
+    first, slash, _ = name.partition("/")
+    return bool(slash) and (any(char in ".:" for char in first) or first == "localhost")
+
+
 def _split_registry(name: str) -> tuple[str, str]:
-    first, slash, rest = name.partition("/")
-    if slash and (any(char in ".:" for char in first) or first == "localhost"):
-        registry, repository = first, rest
+    if name_has_registry(name):
+        registry, _, repository = name.partition("/")
     else:
         registry, repository = DEFAULT_REGISTRY, name
     if registry in ("docker.io", "index.docker.io"):

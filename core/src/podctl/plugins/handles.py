@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         Resume,
         Sink,
     )
-    from podctl.model.image import Image
+    from podctl.model.image import Image, Layer
     from podctl.model.layout import ArchiveLayout
     from podctl.model.plan import EnterPlan, FlavorDescription, LaunchPlan, PreparedPod
     from podctl.model.reference import Reference
@@ -107,6 +107,18 @@ class TransportHandle(Handle):
         """Import what the work needs."""
         self._tell("transport_preload")
 
+    def normalise(self, reference: Reference) -> Reference:
+        """Complete a reference that leaves its registry open."""
+        from podctl.model.reference import Reference
+
+        answer = self._ask_maybe("transport_normalise", Reference, reference=reference)
+        return reference if answer is None else answer
+
+    def configure(self, reference: Reference, request: FetchRequest) -> object:
+        """Read this host's configuration for the transport."""
+        hook = "transport_configure"
+        return self._ask_maybe(hook, object, reference=reference, request=request)
+
     def open_local(self, reference: Reference, request: FetchRequest) -> LocalImage | None:
         """Open image and signature if the image is a local file; None if it is not."""
         from podctl.model.fetching import LocalImage
@@ -130,6 +142,27 @@ class TransportHandle(Handle):
             "transport_download",
             Downloaded,
             resolution=resolution,
+            resume=resume,
+            request=request,
+            sink=sink,
+        )
+
+    def layer(
+        self,
+        resolution: Resolution,
+        layer: Layer,
+        resume: Resume | None,
+        request: FetchRequest,
+        sink: Sink,
+    ) -> Downloaded:
+        """Stream one layer into `sink`."""
+        from podctl.model.fetching import Downloaded
+
+        return self._ask(
+            "transport_layer",
+            Downloaded,
+            resolution=resolution,
+            layer=layer,
             resume=resume,
             request=request,
             sink=sink,
@@ -172,6 +205,11 @@ class FormatHandle(Handle):
 
         return self._ask("format_image", Image, manifest=manifest)
 
+    def documents(self, manifest: bytes) -> dict[str, bytes]:
+        """The original documents, by name; the most interesting first."""
+        answer = self._ask_maybe("format_documents", dict, manifest=manifest)
+        return {"manifest": manifest} if answer is None else answer
+
 
 class VerifierHandle:
     """A provider's Verifier, contained like its hooks."""
@@ -204,6 +242,10 @@ class TrustHandle(Handle):
     def preload(self) -> None:
         """Import what the work needs."""
         self._tell("trust_preload")
+
+    def recognises(self, data: bytes) -> bool:
+        """Whether a key file is of this scheme."""
+        return self._ask_maybe("trust_recognises", bool, data=data) is not False
 
     def key(self, data: bytes) -> KeyDescription:
         """Parse one public key file."""
