@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from podctl.errors import InvalidInput
 from podctl.model import names
+from podctl.model.reference import parse
 
 IDENTIFIER = re.compile(r"[a-z0-9]+([-._~/][a-z0-9]+)*")
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -117,6 +118,57 @@ def test_sanitised_text_is_valid_and_stable(text: str) -> None:
             continue
         assert check(clean) == clean
         assert sanitise(clean) == clean
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("quay.io/coreos/etcd", "quay.io/coreos/etcd"),
+        ("localhost:5000/app", "localhost-5000/app"),
+        ("Registry.Example:5000/Team", "registry.example-5000/team"),
+        ("registry.example/a__b/c---d", "registry.example/a_b/c-d"),
+        ("registry.example/-a-/b.", "registry.example/a/b"),
+        ("[::1]:5000/app", "1-5000/app"),
+        ("registry.example", "registry.example"),
+        ("docker.io/library/redis", "registry-1.docker.io/library/redis"),
+        ("index.docker.io", "registry-1.docker.io"),
+        ("Docker.io/bitnami", "registry-1.docker.io/bitnami"),
+        ("example.com/docker.io", "example.com/docker.io"),
+    ],
+)
+def test_registry_names_become_identifiers(text: str, expected: str) -> None:
+    assert names.registry_identifier(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "/", "a/", "/a", "a//b", "../etc", "a/../b", "a/_/b", "a" * 256),
+        # KELVIN SIGN is a small k in lower case.
+        *("Keys.example", "éxample.com/a"),
+    ],
+)
+def test_registry_names_that_leave_nothing_are_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="AC Identifier"):
+        names.registry_identifier(text)
+
+
+@pytest.mark.parametrize("name", ["redis", "docker.io/redis", "index.docker.io/library/redis"])
+def test_the_hub_has_one_name_in_references_and_identifiers(name: str) -> None:
+    reference = parse(f"docker://{name}")
+    assert reference.name == "registry-1.docker.io/library/redis"
+    assert names.registry_identifier(reference.name) == reference.name
+
+
+@given(st.text(max_size=400))
+def test_registry_identifiers_are_valid_and_stable(text: str) -> None:
+    try:
+        clean = names.registry_identifier(text)
+    except InvalidInput:
+        return
+    assert names.check_identifier(clean) == clean
+    assert names.registry_identifier(clean) == clean
+    assert clean.count("/") == text.count("/")
 
 
 @pytest.mark.parametrize("digits", ["ab", "0" * 12, "f" * 32, "a1" * 32, "0" * 128])

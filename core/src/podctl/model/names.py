@@ -20,6 +20,10 @@ IMAGE_ID_PREFIX = "sha512-"
 
 _HEX = frozenset("0123456789abcdef")
 
+#: Docker Hub by its two names, and the host that serves both.
+_HUB_NAMES = ("docker.io", "index.docker.io")
+_HUB_HOST = "registry-1.docker.io"
+
 
 def is_identifier(text: str) -> bool:
     """Whether `text` is an AC Identifier: lower-case alphanumeric runs joined by one of `-._~/`."""
@@ -89,6 +93,29 @@ def sanitise_identifier(text: str) -> str:
         InvalidInput: no letter or digit is in it.
     """
     return _sanitise(text, "._~/")
+
+
+def registry_identifier(name: str) -> str:
+    """Turn `registry/repository`, or a leading part of it, into the AC Identifier of its images.
+
+    Each component becomes lower case, every run of characters an AC Identifier does not allow one
+    dash, and separators at its ends are left out: `localhost:5000/a__b` is `localhost-5000/a_b`.
+    Docker Hub has several names; its images have one.
+
+    Raises:
+        InvalidInput: a component has no letter or digit, or letters of other scripts; or the whole
+            is longer than MAX_NAME.
+    """
+    _check_length(name, "AC Identifier")
+    if not name.isascii():
+        # Lower case would turn some of them into ASCII, and dashes would make different names one.
+        raise InvalidInput(f"{name!r} makes no AC Identifier: it must be written in ASCII")
+    first, slash, rest = name.partition("/")
+    registry = _HUB_HOST if first.lower() in _HUB_NAMES else first
+    parts = f"{registry}{slash}{rest}".split("/")
+    if not all(any(map(str.isalnum, part)) for part in parts):
+        raise InvalidInput(f"{name!r} makes no AC Identifier: a component has no letter or digit")
+    return check_identifier("/".join(_sanitise(part, "._~") for part in parts))
 
 
 def _sanitise(text: str, kept: str) -> str:
