@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from podctl.testing.certs import Identity
 
 REASONS = {200: "OK", 202: "Accepted", 206: "Partial Content", 304: "Not Modified"}
-#: Longest request head that is read, in bytes.
+#: Longest request head that is read, in bytes; the same for its body.
 MAX_HEAD = 1 << 16
 
 
@@ -39,6 +39,7 @@ class Request(NamedTuple):
     method: str
     target: str
     headers: tuple[tuple[str, str], ...]
+    body: bytes = b""
 
     @property
     def path(self) -> str:
@@ -374,7 +375,14 @@ def _read_request(client: socket.socket, waiting: bytes) -> tuple[Request | None
     first, *lines = head.decode("latin-1").split("\r\n")
     method, target, _ = first.split(" ", 2)
     headers = tuple((n, v.strip()) for n, _, v in (line.partition(":") for line in lines))
-    return Request(method, target, headers), rest
+    request = Request(method, target, headers)
+    length = min(int(request.header("Content-Length") or 0), MAX_HEAD)
+    while len(rest) < length:
+        data = client.recv(length - len(rest))
+        if not data:
+            return None, b""
+        rest += data
+    return request._replace(body=rest[:length]), rest[length:]
 
 
 def _reset(client: socket.socket) -> None:
