@@ -12,11 +12,12 @@ from doc_blocks import ROOT
 from podctl import errors
 from podctl.config import files, installation
 from podctl.errors import PodctlError
+from podctl.http.limits import Limits
 from podctl.images import compression
 from podctl.model.layout import ArchiveLimits
 from podctl.pods import directories
 from podctl.store import layout
-from podctl_fetch_aci.limits import Limits
+from podctl_fetch_aci.limits import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +72,7 @@ def test_patience_with_servers_is_that_of_the_transport() -> None:
     assert f"| until the answer's headers are complete | {limits.header:.0f} s |" in page
     assert f"| without a byte | {limits.idle:.0f} s |" in page
     assert f"slower than {limits.speed} bytes per second, over {limits.window:.0f} s" in page
-    assert f"complete within {limits.small:.0f} s; at most {limits.page:,} bytes" in page
+    assert f"complete within {limits.small:.0f} s; at most {PAGE:,} bytes" in page
     assert f"| redirects | {limits.redirects} |" in page
     assert f"| tries without progress | {limits.attempts}, with pauses that double from" in page
     assert f"{limits.pause} s to {limits.longest_pause:.0f} s and {limits.patience:.0f} s" in page

@@ -1,7 +1,7 @@
 """The front door for plugins: `hookimpl`, and by name everything a provider handles.
 
-A provider imports this package, `podctl.model`, `podctl.errors` and, where it touches the kernel,
-`podctl.sys`; nothing else of podctl is stable for it.
+A provider imports this package, `podctl.model`, `podctl.errors`, where it touches the kernel
+`podctl.sys` and where it talks to servers `podctl.http`; nothing else of podctl is stable for it.
 """
 
 from __future__ import annotations

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote
 
 from podctl.errors import FetchFailed
-from podctl_fetch_aci import urls
-from podctl_fetch_aci.client import bad_status
+from podctl.http import urls
+from podctl.http.client import bad_status
 from podctl_fetch_aci.head import meta_tags
+from podctl_fetch_aci.limits import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from podctl_fetch_aci.client import Client
-    from podctl_fetch_aci.urls import Target
+    from podctl.http.client import Client
+    from podctl.http.urls import Target
 
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
 #: What simple discovery, the spec's first form (0.1 to 0.6), asks for without looking anywhere.
@@ -68,7 +69,7 @@ def find_tags(client: Client, name: str, kind: str) -> Found:
 
 def _page(client: Client, target: Target, tried: list[str]) -> bytes | None:
     try:
-        answer, page = client.document(target, client.limits.page, "discovery page")
+        answer, page = client.document(target, PAGE, "discovery page")
     except FetchFailed as error:
         tried.append(error.message)
         return None

@@ -13,6 +13,8 @@ from podctl.api import hookimpl
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from podctl.http.client import Client
+    from podctl.http.limits import Limits
     from podctl.model.fetching import (
         Downloaded,
         FetchRequest,
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from podctl.model.image import Image
     from podctl.model.layout import ArchiveLayout
     from podctl.model.reference import Reference
-    from podctl_fetch_aci.client import Client
-    from podctl_fetch_aci.limits import Limits
 
 
 class FileTransport:
@@ -77,8 +77,8 @@ class WebTransport:
         self, resolution: Resolution, resume: Resume | None, request: FetchRequest, sink: Sink
     ) -> Downloaded:
         """Stream the image."""
-        from podctl_fetch_aci.download import download
-        from podctl_fetch_aci.urls import parse
+        from podctl.http.download import download
+        from podctl.http.urls import parse
 
         with self._client(request) as client:
             target = parse(resolution.location)
@@ -102,8 +102,8 @@ class WebTransport:
             return fetch_document(client, url, limit)
 
     def _client(self, request: FetchRequest, *, verify: bool | None = None) -> Client:
-        from podctl_fetch_aci.client import Client
-        from podctl_fetch_aci.limits import Limits
+        from podctl.http.client import Client
+        from podctl.http.limits import Limits
 
         return Client(request, self._limits or Limits(), verify=verify)
 

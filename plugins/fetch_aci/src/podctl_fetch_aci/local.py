@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from podctl.errors import FetchFailed
 from podctl.model.fetching import LocalImage, Resolution
-from podctl_fetch_aci.limits import Limits
+from podctl_fetch_aci.limits import SIGNATURE
 
 if TYPE_CHECKING:
     from podctl.model.fetching import FetchRequest
@@ -60,10 +60,9 @@ def _open_regular(path: str, what: str) -> int:
 def _read_signature(path: str) -> bytes | None:
     if not os.path.lexists(path):
         return None
-    limit = Limits().signature
     fd = _open_regular(path, "signature file")
     with open(fd, "rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise FetchFailed(f'signature file "{path}" is larger than {limit} bytes')
+        data = file.read(SIGNATURE + 1)
+    if len(data) > SIGNATURE:
+        raise FetchFailed(f'signature file "{path}" is larger than {SIGNATURE} bytes')
     return data

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import FetchFailed
+from podctl.http import urls
+from podctl.http.caching import conditions, max_age, state_of
+from podctl.http.client import bad_status
 from podctl.model.fetching import KeyLocation, Resolution
-from podctl_fetch_aci import urls
-from podctl_fetch_aci.caching import conditions, max_age, state_of
-from podctl_fetch_aci.client import bad_status
 from podctl_fetch_aci.discovery import Endpoint, endpoints, find_tags, simple
+from podctl_fetch_aci.limits import SIGNATURE
 
 if TYPE_CHECKING:
+    from podctl.http.client import Answer, Client
+    from podctl.http.urls import Target
     from podctl.model.reference import Reference
-    from podctl_fetch_aci.client import Answer, Client
-    from podctl_fetch_aci.urls import Target
 
 #: There is no such document.
 _ABSENT = (404, 410)
@@ -35,7 +36,7 @@ def resolve_url(client: Client, reference: Reference) -> Resolution:
         FetchFailed: the server did not answer, or not well.
     """
     target = urls.parse(reference.path_or_url)
-    endpoint = Endpoint(target, urls.signature_of(target))
+    endpoint = Endpoint(target, _signature_of(target))
     unchanged = _unchanged(client, endpoint, named_by_server=False)
     return unchanged or _resolution(client, endpoint, named_by_server=False)
 
@@ -156,9 +157,7 @@ def fetch_signature(client: Client, target: Target, *, named_by_server: bool) ->
     Raises:
         FetchFailed: a status that neither brings one nor says that there is none.
     """
-    answer, data = client.document(
-        target, client.limits.signature, "signature", named_by_server=named_by_server
-    )
+    answer, data = client.document(target, SIGNATURE, "signature", named_by_server=named_by_server)
     if answer.status == 200:
         return Signature(data=data)
     if answer.status == 202:
@@ -222,3 +221,8 @@ def fetch_document(client: Client, url: str, limit: int) -> bytes:
     if answer.status != 200:
         raise FetchFailed(bad_status(answer))
     return data
+
+
+def _signature_of(target: Target) -> Target:
+    """The URL of an image's detached signature: `.aci` becomes `.aci.asc`."""
+    return target._replace(path=target.path + ".asc")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import urllib3  # noqa: TID253 - this module is imported by transport_preload, never at start-up
 
 from podctl.errors import FetchFailed
-from podctl_fetch_aci.proxies import shown
+from podctl.http.proxies import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from podctl_fetch_aci.pace import Pace
-    from podctl_fetch_aci.urls import Target
+    from podctl.http.pace import Pace
+    from podctl.http.urls import Target
 
 #: Nobody listens there, or there is no way: asking again at once is no use.
 _FINAL = (

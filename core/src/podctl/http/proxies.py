@@ -11,7 +11,7 @@ from podctl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from podctl_fetch_aci.urls import Target
+    from podctl.http.urls import Target
 
 
 def proxy_for(target: Target, proxies: Mapping[str, str]) -> str | None:

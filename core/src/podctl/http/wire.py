@@ -12,13 +12,13 @@ from urllib3 import PoolManager, connection, connectionpool  # noqa: TID253 - as
 from urllib3.exceptions import NewConnectionError  # noqa: TID253 - as above
 
 from podctl.errors import FetchFailed
-from podctl_fetch_aci.pace import Pace, PacedSocket, PacedTLSSocket
-from podctl_fetch_aci.reach import Reach, connect
+from podctl.http.pace import Pace, PacedSocket, PacedTLSSocket
+from podctl.http.reach import Reach, connect
 
 if TYPE_CHECKING:
     import socket
 
-    from podctl_fetch_aci.limits import Limits
+    from podctl.http.limits import Limits
 
 #: Debian's bundle; the other is where Fedora and its kin keep theirs.
 CA_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
@@ -43,17 +43,29 @@ class _Context(ssl.SSLContext):
         return super().wrap_socket(sock, *args, **kwargs)
 
 
-@lru_cache(maxsize=4)
-def tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
+@lru_cache(maxsize=8)
+def tls_context(
+    ca_file: str | None,
+    *,
+    verify: bool,
+    more: str | None = None,
+    client: tuple[str, str] | None = None,
+) -> ssl.SSLContext:
     """Return the TLS settings: 1.2 or newer, the system's authorities unless `ca_file` is given.
 
+    Args:
+        more: further authorities, PEM.
+        client: paths of a client certificate and its key, to be shown to whoever asks.
+
     Raises:
-        FetchFailed: the authorities cannot be read.
+        FetchFailed: the authorities, certificate or key cannot be read.
     """
     context = _Context(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = PacedTLSSocket
     context.set_alpn_protocols(["http/1.1"])
+    if client is not None:
+        _show(context, *client)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -67,7 +79,20 @@ def tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
             f'certificate authorities "{path}" cannot be read: {reason}',
             hint="install the package ca-certificates",
         ) from None
+    if more:
+        context.load_verify_locations(cadata=more)
     return context
+
+
+def _show(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    try:
+        # An encrypted key would have OpenSSL ask for its password on the terminal.
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+    except (OSError, ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or "no such key"
+        raise FetchFailed(
+            f'client certificate "{certificate}" with key "{key}" cannot be used: {reason}'
+        ) from None
 
 
 def _system_bundle() -> str:

@@ -10,7 +10,7 @@ from podctl.errors import FetchFailed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from podctl_fetch_aci.limits import Limits
+    from podctl.http.limits import Limits
 
 
 class Patience:

@@ -1,4 +1,4 @@
-"""An image's bytes into a sink: resumed where that is provably the same body, else from zero."""
+"""A large body into a sink: resumed where that is provably the same body, else from zero."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import FetchFailed
+from podctl.http.caching import max_age, state_of, strong_validator
+from podctl.http.troubles import Interrupted
 from podctl.model.fetching import CacheState, Downloaded
-from podctl_fetch_aci.caching import max_age, state_of, strong_validator
-from podctl_fetch_aci.troubles import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from podctl.http.client import Answer, Client
+    from podctl.http.urls import Target
     from podctl.model.fetching import Resume, Sink
-    from podctl_fetch_aci.client import Answer, Client
-    from podctl_fetch_aci.urls import Target
 
 _AGAIN = "run the command again to start over"
 
@@ -28,7 +28,14 @@ class Range(NamedTuple):
 
 
 def download(
-    client: Client, target: Target, resume: Resume | None, sink: Sink, *, named_by_server: bool
+    client: Client,
+    target: Target,
+    resume: Resume | None,
+    sink: Sink,
+    *,
+    named_by_server: bool = False,
+    what: str = "image",
+    size: int | None = None,
 ) -> Downloaded:
     """Stream the body at `target` into `sink`.
 
@@ -36,21 +43,30 @@ def download(
     or the Last-Modified it came with), sent as If-Range and compared with the answer's own
     (RFC 9110 13.1.5, 14.2); rkt took any answer to a range request for the rest of the file.
 
+    Args:
+        what: the body's name in messages.
+        size: the body is addressed by its digest and has so many bytes: it never changes, so it is
+            continued whatever its validators, and the receiver checks what it gets.
+
     Raises:
         FetchFailed: the status is not 200, the cap is passed, or the server breaks off for good.
     """
-    return _Transfer(client, target, sink, named_by_server=named_by_server).run(resume)
+    transfer = _Transfer(client, target, sink, what, size, named_by_server=named_by_server)
+    return transfer.run(resume)
 
 
 class _Transfer:
     """One body on its way; `position` counts its bytes from zero."""
 
     def __init__(
-        self, client: Client, target: Target, sink: Sink, *, named_by_server: bool
-    ) -> None:
+        self, client: Client, target: Target, sink: Sink, what: str, size: int | None,
+        *, named_by_server: bool,
+    ) -> None:  # fmt: skip
         self._client = client
         self._target = target
         self._sink = sink
+        self._what = what
+        self._size = size
         self._named_by_server = named_by_server
         self._position = 0
         self._started_at: int | None = None
@@ -58,10 +74,16 @@ class _Transfer:
         self._state = CacheState()
         self._max_age = 0
         self._digest = hashlib.sha256()
+        self._ranges = True
 
     def run(self, resume: Resume | None) -> Downloaded:
-        if resume is not None and resume.offset and strong_validator(resume.state):
-            self._position, self._state = resume.offset, resume.state
+        if resume is not None and resume.offset and self._continuable(resume.state):
+            if self._size is None or resume.offset <= self._size:
+                self._position, self._state = resume.offset, resume.state
+            if self._position == self._size:
+                self._total = self._size
+                self._begin()
+                return Downloaded(self._position, self._state)
         limits = self._client.limits
         failures = interruptions = 0
         while True:
@@ -100,28 +122,41 @@ class _Transfer:
             self._begin()
         if self._total is not None and self._position != self._total:
             raise Interrupted(f"{self._target.shown}: connection was cut")
+        if self._size is not None and self._position != self._size:
+            self._total = self._position
+            raise self._too_small()
         return True
 
+    def _continuable(self, state: CacheState) -> bool:
+        """Whether the rest of a body can be asked for and known to be its rest."""
+        return self._size is not None or strong_validator(state) is not None
+
     def _range_headers(self) -> dict[str, str]:
-        if not self._position:
-            return {}
-        validator = strong_validator(self._state)
-        if validator is None:
+        if not self._position or not self._ranges or not self._continuable(self._state):
             # Asked from zero, the server sends everything and what is here already is skipped.
             return {}
-        return {"Range": f"bytes={self._position}-", "If-Range": validator}
+        headers = {"Range": f"bytes={self._position}-"}
+        validator = strong_validator(self._state)
+        if self._size is None and validator is not None:
+            headers["If-Range"] = validator
+        return headers
 
     def _restart(self) -> bool:
         """Forget the partial body; False, to ask again."""
         if self._started_at is not None:
-            raise self._changed()
+            if self._size is None or not self._ranges:
+                raise self._changed()
+            # It is still the same body: its beginning is skipped when it comes whole.
+            self._ranges = False
+            return False
         self._position, self._total, self._state = 0, None, CacheState()
         return False
 
     def _continues(self, answer: Answer) -> bool:
         """Whether a 206 is the rest of our body, or a 416 says that there is no rest."""
         found = content_range(answer.headers.get("Content-Range", ""))
-        if strong_validator(state_of(answer.headers)) != strong_validator(self._state):
+        same = strong_validator(state_of(answer.headers)) == strong_validator(self._state)
+        if self._size is None and not same:
             return False
         if answer.status == 416:
             self._total = found.total
@@ -141,7 +176,7 @@ class _Transfer:
             return
         # The sink has taken the beginning: read it again, it must be the same.
         same = answer.length() == self._total and state_of(answer.headers) == self._state
-        if self._started_at != 0 or not same:
+        if self._size is None and (self._started_at != 0 or not same):
             raise self._changed()
         self._skip_known(chunks)
 
@@ -153,7 +188,8 @@ class _Transfer:
             data = next(chunks, b"")
             if not data:
                 raise Interrupted(f"{self._target.shown}: connection was cut")
-            digest.update(data[:left])
+            if self._replayable():
+                digest.update(data[:left])
             rest = data[left:]
             left -= min(left, len(data))
         if digest.digest() != self._digest.digest():
@@ -164,9 +200,10 @@ class _Transfer:
     def _expect(self, offset: int, answer: Answer) -> None:
         """The body comes from `offset` on. The sink hears of it with the first byte, since until
         then we are free to begin anew."""
-        cap = self._client.request.max_bytes
-        if (self._total or 0) > cap:
-            raise FetchFailed(f"{self._target.shown}: image is larger than {cap} bytes")
+        if (self._total or 0) > self._cap():
+            raise self._too_large()
+        if self._size is not None and self._total not in (None, self._size):
+            raise self._too_small()
         if self._started_at is None:
             self._position = offset
             self._state = state_of(answer.headers)
@@ -178,21 +215,35 @@ class _Transfer:
             self._sink.begin(self._position, self._total, self._state)
 
     def _take(self, chunks: Iterator[bytes]) -> None:
-        cap = self._client.request.max_bytes
-        # Only a body that cannot be continued by range is ever read again and compared.
-        replayable = strong_validator(self._state) is None
+        cap, replayable = self._cap(), self._replayable()
         for data in chunks:
             self._begin()
             if self._position + len(data) > cap:
-                raise FetchFailed(f"{self._target.shown}: image is larger than {cap} bytes")
+                raise self._too_large()
             if replayable:
                 self._digest.update(data)
             self._sink.write(data)
             self._position += len(data)
 
+    def _replayable(self) -> bool:
+        """Only a body that cannot be continued by range is ever read again and compared."""
+        return not self._continuable(self._state)
+
+    def _cap(self) -> int:
+        limit = self._client.request.max_bytes
+        return limit if self._size is None else min(limit, self._size)
+
+    def _too_large(self) -> FetchFailed:
+        return FetchFailed(f"{self._target.shown}: {self._what} is larger than {self._cap()} bytes")
+
+    def _too_small(self) -> FetchFailed:
+        return FetchFailed(
+            f"{self._target.shown}: {self._what} has {self._total} bytes instead of {self._size}"
+        )
+
     def _changed(self) -> FetchFailed:
         return FetchFailed(
-            f"{self._target.shown}: image changed while it was downloaded", hint=_AGAIN
+            f"{self._target.shown}: {self._what} changed while it was downloaded", hint=_AGAIN
         )
 
 

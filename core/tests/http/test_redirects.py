@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from podctl.errors import FetchFailed
+from podctl.http.urls import parse
 from podctl.model.fetching import Credential
 from podctl.testing.httpserver import Reply, redirect
-from podctl_fetch_aci.urls import parse
 
 SECRET = "hunter2-very-secret"
 STATUSES = (301, 302, 303, 307, 308)
@@ -165,9 +165,9 @@ from podctl.errors import FetchFailed
 from podctl.model.fetching import FetchRequest
 from podctl.testing.certs import Authority
 from podctl.testing.httpserver import Reply, Server, names_at, redirect
-from podctl_fetch_aci.client import Client
-from podctl_fetch_aci.limits import Limits
-from podctl_fetch_aci.urls import parse
+from podctl.http.client import Client
+from podctl.http.limits import Limits
+from podctl.http.urls import parse
 
 public = Server({"/end": Reply()}, host="203.0.113.7")
 near = Server({"/end": Reply()}, host="127.0.0.1")

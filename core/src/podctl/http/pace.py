@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from podctl_fetch_aci.limits import Limits
+    from podctl.http.limits import Limits
 
 #: What chunked framing may add: bytes on the wire per byte of body, and beyond them. One-byte
 #: chunks take six; extensions and trailers are never read by anybody and could go on for ever.

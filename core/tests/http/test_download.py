@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from podctl.errors import FetchFailed
+from podctl.http.download import content_range, download
+from podctl.http.urls import parse
 from podctl.model.fetching import CacheState, Downloaded, Resume
 from podctl.testing.httpserver import Content, Reply, Request, Sequence, answer
 from podctl.testing.transport import MemorySink
-from podctl_fetch_aci.download import content_range, download
-from podctl_fetch_aci.urls import parse
 
 DATA = os.urandom(1_000_000)
 TENTHS = [len(DATA) * n // 10 for n in range(11)]

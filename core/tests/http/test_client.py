@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from podctl.errors import FetchFailed, PodctlError
+from podctl.http.client import Client
+from podctl.http.limits import Limits
+from podctl.http.retry import Patience, retry_after
+from podctl.http.urls import parse
 from podctl.model.fetching import Credential
 from podctl.testing.httpserver import Content, Reply, Sequence, page, redirect
-from podctl_fetch_aci.client import Client
-from podctl_fetch_aci.limits import Limits
-from podctl_fetch_aci.retry import Patience, retry_after
-from podctl_fetch_aci.urls import parse
 
 SECRET = "hunter2-very-secret"
 
@@ -347,7 +347,7 @@ def test_secrets_are_in_no_message(
     }[kind]
     server = serve({"/app.aci": FAILURES[failure], "/next": Reply(403)})
     entry = Credential(f"127.0.0.1:{server.port}", kind, fields)
-    from podctl_fetch_aci.download import download
+    from podctl.http.download import download
 
     client = client_for(
         credentials=(entry,), proxies={"https": "", "http": f"http://u:{SECRET}@127.0.0.1:1"}

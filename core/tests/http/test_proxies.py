@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from podctl.errors import FetchFailed, UsageError
+from podctl.http.proxies import proxy_for
+from podctl.http.urls import parse
 from podctl.testing.httpserver import Reply, redirect
-from podctl_fetch_aci.proxies import proxy_for
-from podctl_fetch_aci.urls import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

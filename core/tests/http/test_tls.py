@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from podctl.errors import FetchFailed
+from podctl.http.limits import Limits
+from podctl.http.urls import parse
 from podctl.testing.certs import DAY, Authority, Identity
 from podctl.testing.httpserver import Reply, names_at
-from podctl_fetch_aci.limits import Limits
-from podctl_fetch_aci.urls import parse
 
 HOST = "good.example"
 
@@ -96,7 +96,7 @@ def test_test_authority_is_not_trusted_by_default(serve: Any, client_for: Any) -
 
 
 def test_missing_authorities_are_named(serve: Any, request_for: Any, quick: Any) -> None:
-    from podctl_fetch_aci.client import Client
+    from podctl.http.client import Client
 
     with pytest.raises(FetchFailed, match='authorities "/nonexistent.pem" cannot be read'):
         Client(request_for(ca_file="/nonexistent.pem"), quick)

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote, unquote
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from podctl_fetch_aci.urls import Target
+    from podctl.http.urls import Target
 
 _EMPTY = hashlib.sha256(b"").hexdigest()
 DEFAULT_REGION = "us-east-1"

@@ -14,6 +14,8 @@ _IPV6 = frozenset("0123456789abcdef:.")
 #: RFC 3986: what may stand in a path or query, `%` included.
 _SAFE = "%/:@!$&'()*+,;=~-._"
 MAX_URL = 8192
+#: Queries that are the same for everybody, and so may be told.
+_PUBLIC = ("ac-discovery=1",)
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -46,9 +48,7 @@ class Target(NamedTuple):
     @property
     def shown(self) -> str:
         """The URL for messages: a query may hold a signature or token, so it is left out."""
-        query = "" if not self.query else "?ac-discovery=1"
-        if query and self.query != "ac-discovery=1":
-            query = "?..."
+        query = "?" + (self.query if self.query in _PUBLIC else "...") if self.query else ""
         return f"{self.scheme}://{self.authority}{self.path}{query}"
 
 
@@ -100,11 +100,6 @@ def follow(base: Target, location: str) -> Target:
         return parse(urljoin(base.url, text))
     except ValueError:
         raise FetchFailed("URL has a malformed host or port") from None
-
-
-def signature_of(target: Target) -> Target:
-    """The URL of an image's detached signature: `.aci` becomes `.aci.asc`."""
-    return target._replace(path=target.path + ".asc")
 
 
 def _is_host(netloc: str, host: str) -> bool:
