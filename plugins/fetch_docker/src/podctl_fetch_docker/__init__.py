@@ -1,0 +1,3 @@
+"""Docker and OCI images, and the registries they come from."""
+
+from __future__ import annotations
