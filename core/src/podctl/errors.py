@@ -44,6 +44,10 @@ class ArchiveInvalid(InvalidInput):
     """A tar stream, or the compression around it, is malformed or breaks a rule or a cap."""
 
 
+class DigestMismatch(InvalidInput):
+    """Bytes are not those that a digest or a size names."""
+
+
 class BrokenStream(PodctlError):
     """A neighbour in a chain of processes ended first; the cause is in its own error."""
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
-import stat
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 from podctl.images.unpack import Unpacked, unpack
 from podctl.model.layout import ArchiveLayout, ArchiveLimits
+from podctl.testing.trees import Row, Snapshot, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,8 +21,6 @@ BLOCK = 512
 ACI = ArchiveLayout(manifest="manifest", rootfs="rootfs", whiteouts=False)
 OCI = ArchiveLayout(manifest=None, rootfs=None, whiteouts=True)
 LIMITS = ArchiveLimits()
-
-Snapshot = dict[str, tuple[Any, ...]]
 
 
 def member(
@@ -137,50 +134,6 @@ def unpack_to(
         return unpack(source, fd, layout, limits)
     finally:
         os.close(fd)
-
-
-def snapshot(root: Path | str) -> Snapshot:
-    """Everything lstat(2), the xattrs and the content say of a tree; hard links as groups."""
-    result: Snapshot = {}
-    inodes: dict[tuple[int, int], str] = {}
-    root = os.fspath(root)
-    pending = [""]
-    while pending:
-        path = pending.pop()
-        full = os.path.join(root, path)
-        try:
-            status = os.lstat(full)
-        except FileNotFoundError:
-            # Overlayfs lists a whiteout where no lower layer has its directory; it is not there.
-            continue
-        kind = stat.S_IFMT(status.st_mode)
-        content: Any = None
-        if kind == stat.S_IFREG:
-            with open(full, "rb") as file:
-                content = hashlib.sha256(file.read()).hexdigest()
-        elif kind == stat.S_IFLNK:
-            content = os.readlink(full)
-        elif kind in (stat.S_IFCHR, stat.S_IFBLK):
-            content = status.st_rdev
-        elif kind == stat.S_IFDIR:
-            pending += [os.path.join(path, name) for name in sorted(os.listdir(full))]
-        xattrs = {
-            name: os.getxattr(full, name, follow_symlinks=False)
-            for name in os.listxattr(full, follow_symlinks=False)
-        }
-        first = path
-        if kind != stat.S_IFDIR and status.st_nlink > 1:
-            first = inodes.setdefault((status.st_dev, status.st_ino), path)
-        result[path] = (
-            stat.filemode(status.st_mode),
-            status.st_uid,
-            status.st_gid,
-            status.st_mtime_ns,
-            content,
-            tuple(sorted(xattrs.items())),
-            first,
-        )
-    return result
 
 
 class Canary:
@@ -305,9 +258,9 @@ def overlay_snapshot(lowers: list[Path], work: Path) -> Snapshot:
             "sh", options, mount, sys.executable, __file__,
         ]
     )  # fmt: skip
-    result: Snapshot = ast.literal_eval(done.stdout.decode())
-    return result
+    rows = ast.literal_eval(done.stdout.decode())
+    return {path: Row(*row) for path, row in rows.items()}
 
 
 if __name__ == "__main__":
-    sys.stdout.write(repr(snapshot(sys.argv[1])))
+    sys.stdout.write(repr({path: tuple(row) for path, row in snapshot(sys.argv[1]).items()}))

@@ -104,6 +104,14 @@ def test_set_group_id_of_the_target_is_not_inherited(tmp_path: Path) -> None:
     assert seen["implied/file"][2] == 0
 
 
+def test_set_group_id_of_a_directory_is_not_inherited_by_what_root_owns(tmp_path: Path) -> None:
+    entries = [directory("shared", mode=0o2775, gid=34), member("shared/file", uid=0, gid=0)]
+    unpack_to(tmp_path / "target", archive(*entries, directory("shared/below")))
+    seen = snapshot(tmp_path / "target")
+    assert seen["shared"][:3] == ("drwxrwsr-x", 0, 34)
+    assert seen["shared/file"][1:3] == seen["shared/below"][1:3] == (0, 0)
+
+
 def test_t13_file_capabilities_are_kept_for_root(tmp_path: Path) -> None:
     data = archive(
         with_xattrs(member("ping", mode=0o755, uid=3), **{"security.capability": CAPABILITY})

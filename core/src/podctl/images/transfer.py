@@ -1,10 +1,10 @@
-"""Move an image from its source into staging through three children at once.
+"""Move an image, or a layer of one, from its source into staging through two children at once.
 
-    download (a transport) --pipe--> ingest (hash, signature, decompress) --pipe--> unpack
+    ingest (transport or file, hash, signature, decompress) --pipe--> unpack
 
-The first two run as nobody without capabilities; the third keeps just what setting owners and
-modes needs, inside a root of its own. The caller keeps descriptors and waits: no byte of the
-image is parsed in the process that holds root's privileges.
+The first runs as nobody without capabilities; the second keeps just what setting owners and modes
+needs, inside a root of its own. The caller keeps descriptors and waits: no byte of the image is
+parsed in the process that holds root's privileges.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from podctl.errors import BrokenStream, FetchFailed, PodctlError
 from podctl.images import compression
-from podctl.images.ingest import OFFSET_BYTES, Ingested, Source, ingest, ingested_from_json
+from podctl.images.ingest import Expectation, Ingested, Intake, ingest, ingested_from_json
+from podctl.images.opaque import mark_opaque
 from podctl.images.unpack import unpack
 from podctl.model.fetching import CacheState, Downloaded
 from podctl.sys.child import Child, Privileges, spawn
@@ -25,37 +26,40 @@ from podctl.sys.files import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from podctl.model.fetching import Sink
     from podctl.model.layout import ArchiveLayout, ArchiveLimits
     from podctl.model.trusting import Verifier
 
-    #: Writes an image's bytes to a sink; runs in the download child.
+    #: Writes an image's bytes to a sink; runs in the ingest child.
     Download = Callable[[Sink], Downloaded]
-    #: Told bytes done and the total, if known, as a download proceeds.
+    #: Told bytes done and the total, if known, as a transfer proceeds.
     Progress = Callable[[int, int | None], None]
     #: Told the validators of a body that begins.
     SaveState = Callable[[CacheState], None]
 
 #: Longest validator (ETag, Last-Modified) worth keeping, in characters.
 _MAX_VALIDATOR = 1024
-#: A report line is shorter than this; a download child that writes more is out of order.
+#: A report line is shorter than this; a child that writes more is out of order.
 _MAX_REPORT = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """What the unpack child reported: the manifest entry, entry count, logical bytes."""
+    """What the unpack child reported: the manifest entry, entry count, logical bytes, opaque
+    directories (marked as such), and what was left out."""
 
     manifest: bytes
     entries: int
     size: int
+    opaque: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Where bytes come from and go to.
+    """What becomes of the bytes.
 
     Args:
         layout: how the format lays out its archive.
@@ -63,6 +67,7 @@ class Transfer:
         verifier: makes the signature check, inside the ingest child; None: unverified.
         limits: caps on the archive.
         max_bytes: cap on the bytes as downloaded.
+        expected: what a manifest says of the bytes; None where nothing is known beforehand.
     """
 
     layout: ArchiveLayout
@@ -70,15 +75,34 @@ class Transfer:
     verifier: Callable[[], Verifier] | None
     limits: ArchiveLimits
     max_bytes: int
+    expected: Expectation | None = None
 
 
-class PipeSink:
-    """A transport's sink: the offset frame, then bytes, into a pipe; reports beside it."""
+class _Reports:
+    """The ingest child's side channel: how far it is, and validators of the body that begins."""
 
-    def __init__(self, fd: int, report_fd: int) -> None:
+    def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._report_fd = report_fd
-        self._done = 0
+
+    def begin(self, state: CacheState) -> None:
+        validators = [_short(state.etag), _short(state.last_modified)]
+        write_all(self._fd, b"begin " + json.dumps(validators).encode() + b"\n")
+
+    def done(self, size: int, total: int | None) -> None:
+        text = "-" if total is None else total
+        write_all(self._fd, f"done {size} {text}\n".encode())
+
+
+def _short(validator: str | None) -> str | None:
+    return validator if validator is not None and len(validator) <= _MAX_VALIDATOR else None
+
+
+class _IntakeSink:
+    """A transport's sink: what it writes goes to the intake, and is reported."""
+
+    def __init__(self, intake: Intake, reports: _Reports) -> None:
+        self._intake = intake
+        self._reports = reports
         self._total: int | None = None
         self._begun = False
 
@@ -87,43 +111,140 @@ class PipeSink:
         if self._begun:
             raise PodctlError("transport began one body twice")
         self._begun = True
-        self._done, self._total = offset, total
-        validators = [_short(state.etag), _short(state.last_modified)]
-        write_all(self._report_fd, b"begin " + json.dumps(validators).encode() + b"\n")
-        self._put(offset.to_bytes(OFFSET_BYTES, "big"))
-        self._report()
+        self._total = total
+        self._reports.begin(state)
+        self._intake.begin(offset)
+        self._reports.done(offset, total)
 
     def write(self, data: bytes) -> None:
         """See podctl.model.fetching.Sink."""
-        self._put(data)
-        self._done += len(data)
-        self._report()
-
-    def _put(self, data: bytes) -> None:
-        try:
-            write_all(self._fd, data)
-        except BrokenPipeError:
-            raise BrokenStream("download was not wanted any more") from None
-
-    def _report(self) -> None:
-        total = "-" if self._total is None else self._total
-        write_all(self._report_fd, f"done {self._done} {total}\n".encode())
+        self._intake.write(data)
+        self._reports.done(self._intake.size, self._total)
 
 
-def _short(validator: str | None) -> str | None:
-    return validator if validator is not None and len(validator) <= _MAX_VALIDATOR else None
+class Passage:
+    """One image or layer on its way; a context manager, which ends what still runs.
 
+    Several may be under way at once: poll `report_fd`, call `follow` when it is readable, and
+    `finish` once that says that no more will come.
 
-class _End:
-    """One end of a pipe, closed once: explicitly, or when the transfer is over."""
+    Attributes:
+        report_fd: readable when there is something to follow.
+    """
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
+    def __init__(
+        self,
+        transfer: Transfer,
+        progress: Progress | None = None,
+        save_state: SaveState | None = None,
+    ) -> None:
+        compression.preload()
+        self._transfer = transfer
+        self._progress = progress
+        self._save_state = save_state
+        self._stack = ExitStack()
+        self._children: tuple[Child, Child] | None = None
+        self._pending = b""
+        self.report_fd = -1
 
-    def close(self) -> None:
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
+    def start_local(self, fd: int, blob_fd: int | None, length: int | None = None) -> None:
+        """Read an open file from where it stands, once.
+
+        Args:
+            blob_fd: where its bytes are kept; None: nowhere else.
+            length: how many bytes belong to it; None: all that are left.
+        """
+
+        def fill(intake: Intake, reports: _Reports) -> None:
+            intake.read_from(fd, length)
+
+        self._start(fill, blob_fd, keep=(fd,))
+
+    def start_remote(self, download: Download, partial_fd: int) -> None:
+        """Take what a transport writes, and keep it in `partial_fd` as it arrives."""
+
+        def fill(intake: Intake, reports: _Reports) -> Downloaded:
+            return download(_IntakeSink(intake, reports))
+
+        self._start(fill, partial_fd)
+
+    def follow(self) -> bool:
+        """Act on what the child reports; False when it has ended.
+
+        Raises:
+            FetchFailed: it reports nonsense.
+        """
+        data = os.read(self.report_fd, 1 << 16)
+        *lines, self._pending = (self._pending + data).split(b"\n")
+        if len(self._pending) > _MAX_REPORT:
+            raise FetchFailed("download child reports nonsense")
+        for line in lines:
+            if line.startswith(b"begin ") and self._save_state is not None:
+                etag, last_modified = json.loads(line[6:])
+                self._save_state(CacheState(etag, last_modified))
+        if lines and self._progress is not None and lines[-1].startswith(b"done "):
+            done, total = lines[-1][5:].split()
+            self._progress(int(done), None if total == b"-" else int(total))
+        return bool(data)
+
+    def finish(self) -> tuple[Ingested, Unpacked, Downloaded | None]:
+        """Wait for the end.
+
+        Raises:
+            FetchFailed: the source failed; what arrived is in the partial file.
+            ArchiveInvalid, DigestMismatch, TrustRefused: the bytes were refused.
+        """
+        assert self._children is not None
+        while self.follow():
+            pass
+        report, unpacked_raw = _finish(*self._children)
+        unpacked = _unpacked(unpacked_raw)
+        if self._transfer.staging is not None and unpacked.opaque:
+            mark_opaque(self._transfer.staging, unpacked.opaque)
+        done = report["done"]
+        return (
+            ingested_from_json(report["ingested"]),
+            unpacked,
+            None if done is None else _downloaded(done),
+        )
+
+    def __enter__(self) -> Passage:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def _start(
+        self,
+        fill: Callable[[Intake, _Reports], Downloaded | None],
+        kept_fd: int | None,
+        keep: tuple[int, ...] = (),
+    ) -> None:
+        transfer = self._transfer
+        tar_write, unpacker = _start_unpacker(self._stack, transfer)
+        report_read, report_write = _pipe(self._stack)
+        self.report_fd = report_read.fd
+
+        def work() -> Any:
+            return _ingest(fill, kept_fd, tar_write.fd, _Reports(report_write.fd), transfer)
+
+        kept = () if kept_fd is None else (kept_fd,)
+        ingester = self._stack.enter_context(
+            spawn(
+                work,
+                privileges=Privileges.NONE,
+                keep=(*keep, *kept, tar_write.fd, report_write.fd),
+                name="ingest",
+            )
+        )
+        tar_write.close()
+        report_write.close()
+        self._children = (ingester, unpacker)
 
 
 def transfer_local(fd: int, transfer: Transfer, blob_fd: int | None) -> tuple[Ingested, Unpacked]:
@@ -132,12 +253,10 @@ def transfer_local(fd: int, transfer: Transfer, blob_fd: int | None) -> tuple[In
     Raises:
         ArchiveInvalid, TrustRefused: the bytes were refused.
     """
-    compression.preload()
-    with ExitStack() as stack:
-        tar_write, unpacker = _start_unpacker(stack, transfer)
-        ingester = _start_ingester(stack, transfer, fd, blob_fd, tar_write, framed=False)
-        ingested, unpacked = _finish(ingester, unpacker)
-        return ingested_from_json(ingested), _unpacked(unpacked)
+    with Passage(transfer) as passage:
+        passage.start_local(fd, blob_fd)
+        ingested, unpacked, _ = passage.finish()
+        return ingested, unpacked
 
 
 def transfer_remote(
@@ -150,38 +269,49 @@ def transfer_remote(
     """Download, check and unpack at once; bytes are kept in `partial_fd` as they arrive.
 
     Args:
-        save_state: called with the body's validators before its first byte is kept, so that a
-            later process knows what the partial file is a part of.
+        save_state: called with the body's validators as it begins, so that a later process knows
+            what the partial file is a part of.
 
     Raises:
         FetchFailed: the source failed; what arrived is in the partial file.
         ArchiveInvalid, TrustRefused: the bytes were refused.
     """
-    compression.preload()
-    with ExitStack() as stack:
-        tar_write, unpacker = _start_unpacker(stack, transfer)
-        body_read, body_write = _pipe(stack)
-        report_read, report_write = _pipe(stack)
-        ingester = _start_ingester(
-            stack, transfer, body_read.fd, partial_fd, tar_write, framed=True
-        )
-        downloader = stack.enter_context(
-            spawn(
-                lambda: _download(download, body_write.fd, report_write.fd),
-                privileges=Privileges.NONE,
-                keep=(body_write.fd, report_write.fd),
-                name="download",
-            )
-        )
-        for end in (body_read, body_write, report_write):
-            end.close()
-        _follow(report_read.fd, progress, save_state)
-        done, ingested, unpacked = _finish(downloader, ingester, unpacker)
-        return ingested_from_json(ingested), _unpacked(unpacked), _downloaded(done)
+    with Passage(transfer, progress, save_state) as passage:
+        passage.start_remote(download, partial_fd)
+        ingested, unpacked, done = passage.finish()
+        assert done is not None
+        return ingested, unpacked, done
 
 
-def _download(download: Download, body_fd: int, report_fd: int) -> Any:
-    done = download(PipeSink(body_fd, report_fd))
+def _ingest(
+    fill: Callable[[Intake, _Reports], Downloaded | None],
+    kept_fd: int | None,
+    tar_fd: int,
+    reports: _Reports,
+    transfer: Transfer,
+) -> dict[str, Any]:
+    verifier = transfer.verifier() if transfer.verifier is not None else None
+    intake = Intake(
+        kept_fd=kept_fd,
+        verifier=verifier,
+        max_bytes=transfer.max_bytes,
+        expected=transfer.expected,
+    )
+    done: list[Downloaded | None] = []
+    ingested = ingest(
+        lambda intake: done.append(fill(intake, reports)),
+        intake,
+        tar_fd,
+        transfer.limits,
+        verifier=verifier,
+        expected=transfer.expected,
+    )
+    return {"ingested": ingested, "done": _downloaded_to_json(done[0])}
+
+
+def _downloaded_to_json(done: Downloaded | None) -> dict[str, Any] | None:
+    if done is None:
+        return None
     return {
         "size": done.size,
         "etag": done.state.etag,
@@ -197,6 +327,18 @@ def _downloaded(value: Any) -> Downloaded:
         last_modified=None if last_modified is None else str(last_modified),
     )
     return Downloaded(size=int(value["size"]), state=state, max_age=int(value["max_age"]))
+
+
+class _End:
+    """One end of a pipe, closed once: explicitly, or when the transfer is over."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def _pipe(stack: ExitStack) -> tuple[_End, _End]:
@@ -239,52 +381,9 @@ def _unpack(tar_fd: int, transfer: Transfer) -> Any:
         "manifest": done.manifest,
         "entries": done.entries,
         "size": done.size,
+        "opaque": [path.encode("utf-8", "surrogateescape") for path in done.opaque],
         "warnings": list(done.warnings),
     }
-
-
-def _start_ingester(
-    stack: ExitStack,
-    transfer: Transfer,
-    source_fd: int,
-    blob_fd: int | None,
-    tar_write: _End,
-    *,
-    framed: bool,
-) -> Child:
-    def work() -> Any:
-        verifier = transfer.verifier() if transfer.verifier is not None else None
-        source = Source(
-            source_fd,
-            partial_fd=blob_fd,
-            framed=framed,
-            verifier=verifier,
-            max_bytes=transfer.max_bytes,
-        )
-        return ingest(source, tar_write.fd, transfer.limits, verifier)
-
-    keep = [source_fd, tar_write.fd]
-    if blob_fd is not None:
-        keep.append(blob_fd)
-    child = stack.enter_context(spawn(work, privileges=Privileges.NONE, keep=keep, name="ingest"))
-    tar_write.close()
-    return child
-
-
-def _follow(report_fd: int, progress: Progress | None, save: SaveState) -> None:
-    """Act on the download child's reports until it is gone."""
-    pending = b""
-    while data := os.read(report_fd, 1 << 16):
-        *lines, pending = (pending + data).split(b"\n")
-        if len(pending) > _MAX_REPORT:
-            raise FetchFailed("download child reports nonsense")
-        for line in lines:
-            if line.startswith(b"begin "):
-                etag, last_modified = json.loads(line[6:])
-                save(CacheState(etag, last_modified))
-        if lines and progress is not None and lines[-1].startswith(b"done "):
-            done, total = lines[-1][5:].split()
-            progress(int(done), None if total == b"-" else int(total))
 
 
 def _finish(*children: Child) -> list[Any]:
@@ -309,6 +408,7 @@ def _unpacked(value: Any) -> Unpacked:
         manifest=bytes(value["manifest"] or b""),
         entries=int(value["entries"]),
         size=int(value["size"]),
+        opaque=tuple(bytes(path).decode("utf-8", "surrogateescape") for path in value["opaque"]),
         warnings=tuple(str(warning) for warning in value["warnings"]),
     )
 

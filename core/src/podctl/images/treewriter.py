@@ -31,14 +31,18 @@ _NO_DIRECTORY = (errno.ENOTDIR, errno.ELOOP)
 class _Frame:
     """An open directory: its name, and what to settle when it is left."""
 
-    __slots__ = ("changed", "fd", "mode", "mtime", "name")
+    __slots__ = ("changed", "fd", "gives_group", "mode", "mtime", "name")
 
-    def __init__(self, name: bytes, fd: int, mtime: int, mode: int | None) -> None:
+    def __init__(
+        self, name: bytes, fd: int, mtime: int, mode: int | None, *, gives_group: bool = False
+    ) -> None:
         self.name = name
         self.fd = fd
         self.mtime = mtime
         #: a mode without owner access, put back at the end; None: it is set already.
         self.mode = mode
+        #: it has the set-group-ID bit: what is made inside belongs to its group (mkdir(2)).
+        self.gives_group = gives_group
         self.changed = False
 
 
@@ -59,7 +63,8 @@ class TreeWriter:
         self._warnings = warnings
         self._opaque = Opaque()
         self._owns = os.geteuid() == 0
-        self._root = _Frame(b"", root_fd, 0, None)
+        gives_group = bool(os.fstat(root_fd).st_mode & stat.S_ISGID)
+        self._root = _Frame(b"", root_fd, 0, None, gives_group=gives_group)
         self._root_attributes = IMPLIED
         self._frames: list[_Frame] = []
         self._top = self._root
@@ -85,21 +90,23 @@ class TreeWriter:
     ) -> None:
         parent, _, name = path.rpartition(b"/")
         directory = self._enter(parent)
+        mode = entry.mode & 0o777  # the umask is 0
         try:
-            fd = os.open(name, CREATE, 0o600, dir_fd=directory)
+            fd = os.open(name, CREATE, mode, dir_fd=directory)
         except FileExistsError:
             self._remove(name)
-            fd = os.open(name, CREATE, 0o600, dir_fd=directory)
+            fd = os.open(name, CREATE, mode, dir_fd=directory)
         self._top.changed = True
         try:
             if entry.size:
                 archive.copy_to(fd)
             # chown(2) clears set-id bits and capabilities, so it comes first; utimes last.
-            if self._owns:
+            if self._owns and (entry.uid or entry.gid or self._top.gives_group):
                 os.fchown(fd, entry.uid, entry.gid)
             if xattrs:
                 self._set_xattrs(fd, xattrs)
-            os.fchmod(fd, entry.mode if self._owns else entry.mode & 0o777)
+            if self._owns and entry.mode != mode:
+                os.fchmod(fd, entry.mode)
             os.utime(fd, ns=(entry.mtime, entry.mtime))
         finally:
             os.close(fd)
@@ -249,10 +256,11 @@ class TreeWriter:
             return self._forced_open(name)
         status = os.fstat(fd)
         mode = stat.S_IMODE(status.st_mode)
+        gives_group = bool(mode & stat.S_ISGID)
         if mode & _ALL_OF_OWNER == _ALL_OF_OWNER:
-            return _Frame(name, fd, status.st_mtime_ns, None)
+            return _Frame(name, fd, status.st_mtime_ns, None, gives_group=gives_group)
         os.fchmod(fd, mode | _ALL_OF_OWNER)
-        return _Frame(name, fd, status.st_mtime_ns, mode)
+        return _Frame(name, fd, status.st_mtime_ns, mode, gives_group=gives_group)
 
     def _forced_open(self, name: bytes) -> _Frame:
         """Open our own directory that forbids its owner to: only who is not root meets it."""
@@ -277,6 +285,7 @@ class TreeWriter:
     def _set_directory(self, frame: _Frame, attributes: Attributes) -> None:
         mode, uid, gid, frame.mtime = attributes
         frame.changed = True
+        frame.gives_group = bool(mode & stat.S_ISGID)
         if self._owns:
             os.fchown(frame.fd, uid, gid)
         if mode & _ALL_OF_OWNER == _ALL_OF_OWNER:
