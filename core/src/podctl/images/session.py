@@ -63,6 +63,7 @@ class FetchSession(NamedTuple):
             user_agent=f"podctl/{__version__}",
             max_bytes=self.max_bytes,
             want_signature=self.verifies if want_signature is None else want_signature,
+            say=self.say,
         )
 
 

@@ -7,7 +7,10 @@ knows how to become JSON and back; nothing read back from the child is trusted b
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,10 @@ class CacheState:
     last_modified: str | None = None
 
 
+def say_nothing(line: str) -> None:
+    """Nobody listens."""
+
+
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
     """All a transport may know. `insecure` holds the values of --insecure-options.
@@ -56,6 +63,8 @@ class FetchRequest:
     settings: object = field(default=None, repr=False)
     #: the image record we already hold came with this; a transport may answer not_modified.
     cached: CacheState = field(default_factory=CacheState)
+    #: prints one line of what is odd but no failure; for transport_configure.
+    say: Callable[[str], None] = field(default=say_nothing, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
