@@ -1,0 +1,3 @@
+"""Cosign signatures of images in registries, verified by key."""
+
+from __future__ import annotations
