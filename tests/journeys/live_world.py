@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import threading
 from typing import TYPE_CHECKING
+
+from namespaces import in_network_of
 
 from podctl.testing.httpserver import Content, Reply, Request, Route, Server, answer, page
 
@@ -14,28 +13,12 @@ if TYPE_CHECKING:
 
 LIVE = "live.example"
 ADDRESS = "127.0.0.2"
-_CLONE_NEWNET = 0x40000000
 
 
 def serve(site: Site) -> Server:
     """Start the host; its certificate is good, its pages are `routes` of the server."""
-    made: list[Server] = []
     identity = site.authority.issue(LIVE)
-
-    def work() -> None:
-        # A network namespace is a property of the thread; the socket keeps it.
-        fd = os.open(f"/proc/{site.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if ctypes.CDLL(None, use_errno=True).setns(fd, _CLONE_NEWNET) != 0:
-                raise OSError(ctypes.get_errno(), "setns")
-            made.append(Server(identity=identity, host=ADDRESS, port=443))
-        finally:
-            os.close(fd)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    return made[0]
+    return in_network_of(site.pid, lambda: Server(identity=identity, host=ADDRESS, port=443))
 
 
 class Discovery:
