@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from podctl.errors import KeyInvalid, Refused
+from podctl.errors import Ambiguous, KeyInvalid, PodctlError, Refused
 from podctl.model.trusting import KeyDescription
 from podctl.trust import review
-from podctl.trust.checking import describe, usable_keys
+from podctl.trust.checking import describe, scheme_of, usable_keys
 from podctl.trust.keystore import KeyStore, TrustedKey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 FINGERPRINT = "0123456789abcdef0123456789abcdef01234567"
@@ -130,3 +132,49 @@ def test_a_key_file_whose_name_is_not_its_fingerprint_is_refused() -> None:
 def test_only_keys_the_signature_names_are_kept(issuer: str, fits: bool) -> None:
     key = TrustedKey("/etc/k", FINGERPRINT, None, FINGERPRINT.encode())
     assert usable_keys(parse, lambda _s: [issuer], b"signature", [key]) == ([key] if fits else [])
+
+
+def test_keys_of_other_schemes_are_passed_over() -> None:
+    foreign = TrustedKey("/etc/foreign", "b" * 40, None, b"crash")
+    own = TrustedKey("/etc/own", FINGERPRINT, None, FINGERPRINT.encode())
+
+    def usable(recognises: Callable[[bytes], bool]) -> list[TrustedKey]:
+        return usable_keys(
+            parse, lambda _s: [], b"signature", [foreign, own], recognises=recognises
+        )
+
+    assert usable(lambda data: data != b"crash") == [own]
+    # Control: where both are taken for keys of the scheme, the foreign one is parsed.
+    with pytest.raises(PodctlError, match="parser bug"):
+        usable(lambda _data: True)
+
+
+@pytest.mark.parametrize(
+    ("data", "scheme"), [(b"lock", "locks"), (b"seal", "seals"), (b"other", "mute")]
+)
+def test_a_scheme_that_knows_its_keys_goes_before_one_that_takes_all(
+    data: bytes, scheme: str
+) -> None:
+    schemes = {"locks": lambda data: data == b"lock", "mute": None, "seals": b"seal".__eq__}
+    assert scheme_of(data, schemes) == scheme
+
+
+def test_a_key_of_no_scheme_or_of_several_is_refused() -> None:
+    def say(answer: bool) -> Callable[[bytes], bool]:
+        return lambda _data: answer
+
+    with pytest.raises(KeyInvalid, match=r"installed \(locks, seals\)"):
+        scheme_of(b"key", {"locks": say(False), "seals": say(False)})
+    with pytest.raises(Ambiguous, match="locks, seals"):
+        scheme_of(b"key", {"locks": say(True), "mute": None, "seals": say(True)})
+    with pytest.raises(Ambiguous, match="deaf, mute"):
+        scheme_of(b"key", {"deaf": None, "locks": say(False), "mute": None})
+
+
+def test_keys_are_recognised_without_privileges() -> None:
+    """What looks at a stranger's bytes has nothing left to lose."""
+
+    def recognise(_data: bytes) -> bool:
+        return os.geteuid() != 0
+
+    assert scheme_of(b"key", {"watchful": recognise}) == "watchful"

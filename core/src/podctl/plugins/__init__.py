@@ -40,6 +40,7 @@ __all__ = [
     "snapshot",
     "transport",
     "trust_scheme",
+    "trust_scheme_names",
 ]
 
 _snapshot: Installed | None = None
@@ -68,6 +69,15 @@ def image_format(name: str) -> FormatHandle:
 def trust_scheme(name: str) -> TrustHandle:
     """The verifier of a signature scheme."""
     return _load(TRUST, name, TrustHandle)
+
+
+def trust_scheme_names() -> list[str]:
+    """The installed signature schemes, for a key of which only its content can tell the scheme.
+
+    Without any it is the one of App Container Images, so that loading it says what to install.
+    """
+    names = {found.name for found in snapshot().providers if found.group == TRUST.group}
+    return sorted(names) or ["openpgp"]
 
 
 def flavor(name: str) -> FlavorHandle:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from podctl.errors import KeyInvalid, TrustRefused
+from podctl.errors import Ambiguous, KeyInvalid, TrustRefused
 from podctl.model.trusting import KeyDescription
 from podctl.sys.child import Privileges, spawn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from podctl.trust.keystore import TrustedKey
 
     KeyParser = Callable[[bytes], KeyDescription]
     SignerParser = Callable[[bytes], Sequence[str]]
+    Recogniser = Callable[[bytes], bool]
 
 #: A detached signature by several keys stays far below this.
 MAX_SIGNATURE_BYTES = 1 << 20
@@ -36,13 +37,47 @@ def describe(parse: KeyParser, data: bytes) -> KeyDescription:
     return _description_from_json(_in_child(work, "key parser"))
 
 
+def scheme_of(data: bytes, recognisers: Mapping[str, Recogniser | None]) -> str:
+    """Return the signature scheme that a public key file is of, found in a child.
+
+    Args:
+        recognisers: the `trust_recognises` call of each scheme by its name, modules already
+            imported; None for a scheme that does not say what its keys look like. One that says
+            so goes before those.
+
+    Raises:
+        KeyInvalid: it is of none of them.
+        Ambiguous: it can be of several.
+    """
+
+    def work() -> Any:
+        sure = [name for name, call in recognisers.items() if call is not None and call(data)]
+        return sure or [name for name, call in recognisers.items() if call is None]
+
+    answer = _in_child(work, "key parser")
+    found = [name for name in recognisers if name in answer]
+    if not found:
+        raise KeyInvalid(
+            f"no public key of a signature scheme that is installed ({', '.join(recognisers)})"
+        )
+    if len(found) > 1:
+        raise Ambiguous(f"public key may be of several signature schemes: {', '.join(found)}")
+    return found[0]
+
+
 def usable_keys(
-    parse: KeyParser, signers: SignerParser, signature: bytes, keys: Sequence[TrustedKey]
+    parse: KeyParser,
+    signers: SignerParser,
+    signature: bytes,
+    keys: Sequence[TrustedKey],
+    *,
+    recognises: Recogniser = lambda _data: True,
 ) -> list[TrustedKey]:
     """Return the trusted keys that one of the signature's issuers can be.
 
     Called before an image is downloaded, so that a signature nobody trusted could have made costs
-    no download. Issuer ids are only a filter here: the signature itself decides later.
+    no download. Issuer ids are only a filter here: the signature itself decides later. Keys of
+    other schemes, which lie in the same directories, are left out.
 
     Raises:
         TrustRefused: a key file's name is not its key's fingerprint.
@@ -53,6 +88,8 @@ def usable_keys(
         issuers = [issuer.lower() for issuer in signers(signature)]
         fitting = []
         for index, key in enumerate(keys):
+            if not recognises(key.data):
+                continue
             description = _parse_named(parse, key)
             ids = (description.fingerprint, *description.subkeys)
             if not issuers or any(_same_key(i, known) for i in issuers for known in ids):

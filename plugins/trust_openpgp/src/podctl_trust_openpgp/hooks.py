@@ -23,6 +23,14 @@ class OpenPGP:
         preload.exercise()
 
     @hookimpl
+    def trust_recognises(self, data: bytes) -> bool:
+        """Whether this is OpenPGP's armor, of whatever label, or begins as a packet does.
+
+        Secret keys and messages are recognised as well, to be refused by name.
+        """
+        return data[:1] >= b"\x80" or data.lstrip().startswith(b"-----BEGIN PGP ")
+
+    @hookimpl
     def trust_key(self, data: bytes) -> KeyDescription:
         """Describe one public key file.
 
