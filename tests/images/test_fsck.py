@@ -223,7 +223,7 @@ def test_lost_records_are_made_from_the_archives(furnished: Furnished) -> None:
     for key, record in after.items():
         expected = before[key]
         assert (record.name, record.labels, record.layers) == expected[2:5]
-        assert (record.blob, record.blob_size, record.size) == expected[5:8]
+        assert (record.blobs, record.blob_size, record.size) == expected[5:8]
     assert shop.podctl("fsck") == (0, "", "")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from podctl.store import ImageRecord, StagedImage, Store
+from podctl.store import ImageRecord, StagedImage, StagedLayer, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -32,18 +32,20 @@ def put_image(
     chosen = {"version": "1"} if labels is None else labels
     manifest = json.dumps({"name": name, "labels": chosen}).encode()
     data = manifest + content
+    diff_id = "sha512-" + hashlib.sha512(data).hexdigest()
+    blob = "sha256:" + hashlib.sha256(data).hexdigest()
     with store.staging() as staging:
-        os.write(staging.blob_fd, data)
-        if staging.directory is not None:
-            with open(f"{staging.directory}/file", "wb") as file:
+        piece = staging.piece()
+        os.write(piece.blob_fd, data)
+        if piece.directory is not None:
+            with open(f"{piece.directory}/file", "wb") as file:
                 file.write(content)
         staged = StagedImage(
+            key=store.key_of(diff_id),
             format="aci",
             name=name,
             labels=chosen,
-            diff_id="sha512-" + hashlib.sha512(data).hexdigest(),
-            size=len(data),
-            blob="sha256:" + hashlib.sha256(data).hexdigest(),
+            layers=(StagedLayer(diff_id, blob, len(data), piece),),
             blob_size=len(data),
             manifest=manifest,
             signature=signature,

@@ -90,9 +90,10 @@ def test_a_commit_that_fails_leaves_nothing(store: Store, put: Put, data_dir: Pa
     kept = put(store, "example.com/kept")
     before = files(data_dir)
     with pytest.raises(RuntimeError), store.staging() as staging:
-        os.write(staging.blob_fd, b"x" * 100)
-        assert staging.directory is not None
-        os.mkdir(f"{staging.directory}/etc")
+        piece = staging.piece()
+        os.write(piece.blob_fd, b"x" * 100)
+        assert piece.directory is not None
+        os.mkdir(f"{piece.directory}/etc")
         raise RuntimeError
     assert files(data_dir) == before
     assert [path.name for path in (data_dir / "layers").iterdir()] == [kept.layers[0]]
@@ -195,17 +196,20 @@ def test_a_committed_layer_is_not_locked_by_its_maker(store: Store, put: Put) ->
     """Whoever wants it next may lock it, in the same process and while staging still lasts."""
     import hashlib
 
-    from podctl.store import StagedImage
+    from podctl.store import StagedImage, StagedLayer
     from podctl.sys.locks import held
 
-    digest = hashlib.sha512(b"data").hexdigest()
-    staged = StagedImage(
-        "aci", "example.com/app", {}, f"sha512-{digest}", 4,
-        f"sha256:{hashlib.sha256(b'data').hexdigest()}", 4, b"{}", None, "", False,
-    )  # fmt: skip
+    diff_id = f"sha512-{hashlib.sha512(b'data').hexdigest()}"
+    blob = f"sha256:{hashlib.sha256(b'data').hexdigest()}"
     with store.staging() as staging:
-        os.write(staging.blob_fd, b"data")
-        assert staging.directory is not None
-        assert held(os.path.dirname(staging.directory))
+        piece = staging.piece()
+        os.write(piece.blob_fd, b"data")
+        assert piece.directory is not None
+        assert held(os.path.dirname(piece.directory))
+        layer = StagedLayer(diff_id, blob, 4, piece)
+        key = store.key_of(diff_id)
+        staged = StagedImage(
+            key, "aci", "example.com/app", {}, (layer,), 4, b"{}", None, "", latest=False
+        )
         store.commit(staging, staged)
-        assert not held(store.layout.layer(staged.diff_id))
+        assert not held(store.layout.layer(diff_id))

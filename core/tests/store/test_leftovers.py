@@ -34,7 +34,7 @@ def start_staging(store: Store) -> tuple[int, int]:
     if pid == 0:
         try:
             with store.staging() as staging:
-                os.write(staging.blob_fd, b"half")
+                os.write(staging.piece().blob_fd, b"half")
                 os.write(write, b".")
                 signal.pause()
         finally:
@@ -58,7 +58,8 @@ def test_staging_at_work_is_left_alone_and_an_abandoned_one_cleared(
         os.close(read)
     assert len(staged(data_dir)) == 2
     assert list(Structure(store).check()) == []
-    with store.staging():
+    with store.staging() as staging:
+        staging.piece()
         assert len(staged(data_dir)) == 2, "the abandoned one is gone, ours is there"
     assert staged(data_dir) == []
 

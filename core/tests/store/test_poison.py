@@ -350,12 +350,13 @@ def test_a_swapped_download_is_not_committed(store: Store, data_dir: Path) -> No
 
     with store.staging() as staging, store.partial(URL) as partial:
         os.write(partial.fd, b"data")
-        staging.adopt_blob(partial)
+        piece = staging.piece()
+        piece.adopt_blob(partial)
         (path,) = (data_dir / "cas/tmp").glob("*.part")
         path.unlink()
         path.write_bytes(b"evil")
         with pytest.raises(StoreCorrupt, match="exchanged"):
-            staging.keep_blob("sha256:" + "0" * 64)
+            piece.keep_blob("sha256:" + "0" * 64)
         path.unlink()
 
 

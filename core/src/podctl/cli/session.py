@@ -38,6 +38,7 @@ def open_session(options: Globals, speaker: str = "image") -> FetchSession:
         store=options.store(),
         keystore=KeyStore(options.system_config, options.local_config),
         load_credentials=options.config().credentials,
+        load_registry_credentials=options.config().registry_credentials,
         insecure=options.insecure,
         trust_keys_from_https=options.trust_keys_from_https,
         proxies=proxies_from(os.environ),

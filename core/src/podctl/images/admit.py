@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from podctl.errors import Refused, StoreCorrupt, TrustRefused
+from podctl.errors import ManifestInvalid, Refused, StoreCorrupt, TrustRefused
 from podctl.images.transfer import Transfer, transfer_local
 from podctl.model.layout import ArchiveLimits
 from podctl.trust.policy import HINT, trusted_key
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from podctl.images.session import FetchSession
     from podctl.images.transfer import Unpacked
     from podctl.model.image import Image
-    from podctl.model.trusting import Verifier
+    from podctl.model.trusting import Verdict, Verifier
     from podctl.plugins import FormatHandle, TrustHandle
     from podctl.store import ImageRecord, Staging, Verification
+    from podctl.store.staging import Piece
     from podctl.trust.keystore import TrustedKey
 
 #: Which signature scheme stands for which image format.
-SCHEMES = {"aci": "openpgp"}
+SCHEMES = {"aci": "openpgp", "oci": "cosign"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,11 @@ def signature_check(
 
     store = session.keystore
     keys = store.every_key() if name is None else store.keys_for(name)
-    usable = usable_keys(scheme.key, scheme.signers, signature, keys) if keys else []
+    usable = (
+        usable_keys(scheme.key, scheme.signers, signature, keys, recognises=scheme.recognises)
+        if keys
+        else []
+    )
     if not usable:
         what = f'image "{name}"' if name else "image"
         raise TrustRefused(f"{what}: signature made by unknown entity", hint=HINT)
@@ -102,8 +107,8 @@ def _distinct(keys: Sequence[TrustedKey]) -> list[bytes]:
     return list({key.fingerprint: key.data for key in keys}.values())
 
 
-def judge(session: FetchSession, image: Image, ingested: Ingested) -> Verification:
-    """Turn a finished pass over the bytes into root's note of why the image may be used.
+def judge(session: FetchSession, image: Image, verdict: Verdict | None) -> Verification:
+    """Turn the verdict on an image's signature into root's note of why it may be used.
 
     Raises:
         TrustRefused: the signing key is not trusted for the image's name.
@@ -112,11 +117,11 @@ def judge(session: FetchSession, image: Image, ingested: Ingested) -> Verificati
 
     from podctl.store import Verification
 
-    verdict = ingested.verdict
+    layers = tuple(layer.diff_id for layer in image.layers)
     if verdict is None:
         if session.verifies:
             raise TrustRefused(f'image "{image.name}" has no signature', hint=HINT)
-        return Verification.unverified(image.name, image.labels)
+        return Verification.unverified(image.name, image.labels, layers)
     key = trusted_key(session.keystore, image.name, verdict)
     for note in verdict.notes:
         session.say(note)
@@ -132,6 +137,7 @@ def judge(session: FetchSession, image: Image, ingested: Ingested) -> Verificati
         expires=verdict.expires,
         verified_at=int(time.time()),
         insecure=False,
+        layers=layers,
     )
 
 
@@ -146,6 +152,7 @@ def readmit(session: FetchSession, record: ImageRecord) -> None:
         TrustRefused: they are, but no trusted signature stands for them.
     """
     from podctl.plugins import image_format, trust_scheme
+    from podctl.store import StagedLayer
 
     session.say(f'verifying stored image "{record.name}" ({record.key})')
     form = image_format(record.format)
@@ -160,18 +167,25 @@ def readmit(session: FetchSession, record: ImageRecord) -> None:
                 hint="fetch it again with its signature, or pass --insecure-options=image",
             )
         verifier = signature_check(session, scheme, signature, record.name)
+    if record.layered:
+        from podctl.images.layered import readmit_layered
+
+        readmit_layered(session, form, record, verifier)
+        return
     with session.store.staging() as staging:
+        piece = staging.piece()
         blob_fd = session.store.open_blob(record.blob)
         try:
             transfer = Transfer(
-                form.layout(), staging.directory, verifier, ArchiveLimits(), session.max_bytes
+                form.layout(), piece.directory, verifier, ArchiveLimits(), session.max_bytes
             )
             ingested, unpacked = transfer_local(blob_fd, transfer, None)
         finally:
             os.close(blob_fd)
         image = _same_image(form, record, ingested, unpacked)
-        verification = judge(session, image, ingested)
-        session.store.commit_layer(staging, ingested.diff_id, unpacked.manifest)
+        verification = judge(session, image, ingested.verdict)
+        layer = StagedLayer(ingested.diff_id, ingested.blob, ingested.size, piece)
+        session.store.commit_layers(staging, [layer], unpacked.manifest)
         session.store.mark_verified(record.key, verification)
 
 
@@ -196,6 +210,7 @@ def _same_image(
 def commit(
     session: FetchSession,
     staging: Staging,
+    piece: Piece,
     form: FormatHandle,
     ingested: Ingested,
     unpacked: Unpacked,
@@ -212,21 +227,22 @@ def commit(
         Refused, TrustRefused: it is not what was asked for, or not trusted.
     """
     from podctl.plugins import events
-    from podctl.store import StagedImage
+    from podctl.store import StagedImage, StagedLayer
 
     image: Image = form.image(unpacked.manifest)
+    if image.layers:
+        raise ManifestInvalid(f'format "{image.format}" finds layers in an archive')
     expected.check(image)
-    verification = judge(session, image, ingested)
+    verification = judge(session, image, ingested.verdict)
     events(session.say).image_verified(image, ingested.verdict)
     for warning in unpacked.warnings:
         session.say(f"image {image.name}: {warning}")
     staged = StagedImage(
+        key=session.store.key_of(ingested.diff_id),
         format=image.format,
         name=image.name,
         labels=dict(image.labels),
-        diff_id=ingested.diff_id,
-        size=ingested.size,
-        blob=ingested.blob,
+        layers=(StagedLayer(ingested.diff_id, ingested.blob, ingested.size, piece),),
         blob_size=ingested.blob_size,
         manifest=unpacked.manifest,
         signature=signature,

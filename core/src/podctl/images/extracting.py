@@ -34,8 +34,10 @@ def extract(
         StoreCorrupt: the stored bytes are not the image.
     """
     with store.preparing():
-        layers = [(ensure_unpacked(store, record, say), None)]
-        _place(store, record, list(layers), directory, rootfs_only, overwrite, say)
+        layers: list[tuple[str, Whitelist | None]] = [
+            (path, None) for path in ensure_unpacked(store, record, say)
+        ]
+        _place(store, record, layers, directory, rootfs_only, overwrite, say)
 
 
 def render(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from podctl.model.image import Image
     from podctl.model.manifest import Dependency
     from podctl.model.reference import Reference
+    from podctl.plugins import TransportHandle
     from podctl.store import ImageRecord, Verification
 
 #: Levels of dependencies of dependencies; a loop is found long before.
@@ -44,7 +45,7 @@ def ensure_image(
     """
     if policy not in POLICIES:
         raise UsageError(f'unknown pull policy "{policy}"', hint=f"one of {', '.join(POLICIES)}")
-    reference = parse(text)
+    reference = _normalised(parse(text))
     if signature_file is not None and reference.kind not in ("file", "url"):
         raise UsageError("--signature goes with an image file or URL only")
 
@@ -59,6 +60,16 @@ def ensure_image(
     _ensure_dependencies(session, record, policy)
     session.store.touch(record.key)
     return record
+
+
+def _normalised(reference: Reference) -> Reference:
+    """Fill in the registry by this host's rules for short names, where it was left open."""
+    if not reference.short:
+        return reference
+    from podctl.plugins import transport
+
+    assert reference.scheme is not None
+    return transport(reference.scheme).normalise(reference)
 
 
 def _keep(session: FetchSession, obtain: Callable[[], ImageRecord]) -> ImageRecord:
@@ -90,7 +101,7 @@ def use_image(session: FetchSession, record: ImageRecord) -> None:
         return
     verification = session.store.verification(record.key)
     unpacked = all(session.store.layer(layer) is not None for layer in record.layers)
-    if verification is None or not unpacked or not _agrees(record, verification):
+    if verification is None or not unpacked or not verification.agrees(record):
         _readmit(session, record)
     elif session.verifies:
         if verification.insecure:
@@ -109,11 +120,6 @@ def _readmit(session: FetchSession, record: ImageRecord) -> None:
         if session.store.holds(record.key):
             raise
         raise ImageGone(f'cannot find image with key "{record.key}"') from None
-
-
-def _agrees(record: ImageRecord, verification: Verification) -> bool:
-    """The group can write the record, and with it what name stands for which bytes."""
-    return record.name == verification.name and dict(record.labels) == dict(verification.labels)
 
 
 def _check_standing(session: FetchSession, record: ImageRecord, verification: Verification) -> None:
@@ -165,6 +171,11 @@ def _look_up(session: FetchSession, reference: Reference) -> ImageRecord | None:
         assert reference.name is not None
         record = session.store.find(reference.name, reference.search_labels())
         what = f"name {reference.text}"
+    elif reference.kind == "docker":
+        from podctl.images.layered import find_registry_image
+
+        record = find_registry_image(session, reference)
+        what = f"reference {reference.text}"
     else:
         remote = session.store.remote(reference.path_or_url)
         record = None if remote is None else session.store.lookup(remote.key)
@@ -181,6 +192,8 @@ def _fetch(session: FetchSession, reference: Reference, signature_file: str | No
 
     assert reference.scheme is not None
     carrier = transport(reference.scheme)
+    if reference.kind == "docker":
+        return _fetch_registry(session, carrier, reference)
     carrier.preload()
     signature = None if signature_file is None else read_signature(signature_file)
     want = session.verifies and signature is None
@@ -189,6 +202,19 @@ def _fetch(session: FetchSession, reference: Reference, signature_file: str | No
     if local is not None:
         return fetch_local(session, local, signature)
     return fetch_remote(session, carrier, reference, request, signature)
+
+
+def _fetch_registry(
+    session: FetchSession, carrier: TransportHandle, reference: Reference
+) -> ImageRecord:
+    from dataclasses import replace
+
+    from podctl.images.layered import fetch_registry
+
+    request = session.request()
+    request = replace(request, settings=carrier.configure(reference, request))
+    carrier.preload()
+    return fetch_registry(session, carrier, reference, request)
 
 
 def read_signature(path: str) -> bytes:

@@ -5,13 +5,22 @@ The archive is what cannot be made again; records, manifests, layers and trees c
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from podctl.errors import PodctlError, StoreCorrupt
 from podctl.images.render import resolve, rootfs
-from podctl.images.stored import describe, renew_record, reread
+from podctl.images.stored import BlobDamaged, describe, layers_of, renew_record, reread
 from podctl.images.verifying import refuse_in_use, replace_layer, tree_problem, verify
+from podctl.images.verifylayered import rebuild
+from podctl.model.imagedocument import (
+    DOCUMENT_START,
+    MAX_DOCUMENT,
+    digest_of,
+    parse_document,
+)
+from podctl.store import document_key
 from podctl.store.fsck import Finding, Structure
 from podctl.store.layout import IMAGES, LAYERS, TREES
 
@@ -44,7 +53,8 @@ class StoreCheck:
             yield finding._replace(repair=repair)
         if not structure.complete:
             return
-        for blob in structure.orphans:
+        # Documents first: they tell which image the others are layers of.
+        for blob in sorted(structure.orphans, key=lambda blob: self._document(blob) is None):
             path = self._store.layout.blob(blob)
             problem = "belongs to no image whose record can be read"
             yield Finding(path, problem, partial(self._adopt, blob))
@@ -62,14 +72,26 @@ class StoreCheck:
             with self._store.locks.preparing():
                 found = verify(self._store, record, repair=False, most=_MOST, trees=False)
         except StoreCorrupt as error:
-            if self._store.lookup(record.key) is None:
+            if not self._store.holds(record.key):
                 return  # removed while we looked
-            path = self._store.layout.blob(record.blob)
-            yield Finding(path, error.message, partial(self._give_up, record))
+            yield self._unusable(record, error)
             return
         repair = partial(self._verify_again, record)
         for problem in found.problems:
             yield Finding(f"{problem.place}{problem.path}", problem.text, repair)
+
+    def _unusable(self, record: ImageRecord, error: StoreCorrupt) -> Finding:
+        """What an image would have to be compared with is damaged."""
+        layout = self._store.layout
+        if isinstance(error, BlobDamaged) or not record.layered:
+            blob = error.blob if isinstance(error, BlobDamaged) else record.blob
+            return Finding(layout.blob(blob), error.message, partial(self._give_up, record, blob))
+        for blob in record.blobs:
+            if self._store.blob_size(blob) is None:
+                give_up = partial(self._give_up, record, blob)
+                return Finding(layout.blob(blob), "is missing", give_up)
+        name = f"{layout.image(record.key)}/manifest"
+        return Finding(name, error.message, partial(self._rebuild, record.key))
 
     def _trees(self) -> Iterator[Finding]:
         from podctl.store.trees import top_image
@@ -102,9 +124,13 @@ class StoreCheck:
         return "rendered again"
 
     def _rebuild(self, key: str) -> str:
-        """Make the record of image `key` anew from the blob that is this image."""
+        """Make the record of image `key` anew from its bytes or its documents."""
         if self._is_fine(key):
             return "made anew from the stored archive"
+        for document in self._documents(key):
+            with suppress(PodctlError):
+                rebuild(self._store, document, self._readable(key))
+                return "made anew from the image's documents"
         for blob in self._structure.orphans:
             if self._identify(blob) == key:
                 self._commit(blob)
@@ -113,20 +139,33 @@ class StoreCheck:
 
     def _adopt(self, blob: str) -> str:
         """Make an image of bytes that no record names."""
-        key = self._identify(blob)
-        if key is None:
-            return self._structure.quarantine(self._store.layout.blob(blob))
-        if not self._is_fine(key):
+        owner = self._owner(blob)
+        if owner is not None:
+            return f"belongs to image {owner} again"
+        document = self._document(blob)
+        if document is not None:
+            key = document_key(document)
+            if not self._is_fine(key):
+                try:
+                    rebuild(self._store, document, self._readable(key))
+                except PodctlError as error:
+                    return f"{self._structure.quarantine(self._path(blob))}: {error.message}"
+            return f"made image {key} of it"
+        found = self._identify(blob)
+        if found is None:
+            return self._structure.quarantine(self._path(blob))
+        if not self._is_fine(found):
             self._commit(blob)
-        elif self._store.image(key).blob != blob:
-            return self._structure.remove(self._store.layout.blob(blob))
-        return f"made image {key} of it"
+        elif self._store.image(found).blob != blob:
+            return self._structure.remove(self._path(blob))
+        return f"made image {found} of it"
 
-    def _give_up(self, record: ImageRecord) -> str:
+    def _give_up(self, record: ImageRecord, blob: str) -> str:
         """Remove an image whose bytes are damaged, and keep what is left of them aside."""
-        path = self._store.layout.blob(record.blob)
+        path = self._path(blob)
         done = self._structure.quarantine(path) if self._store.area.exists(path) else "gone"
-        self._store.remove(record.key)
+        if self._store.holds(record.key):
+            self._store.remove(record.key)
         return f"{done}; the image is removed, fetch it again"
 
     def _remake(self, name: str) -> str:
@@ -137,8 +176,7 @@ class StoreCheck:
             if record is None:
                 continue
             if place == LAYERS and leaf in record.layers:
-                with reread(self._store, record.blob, record.format, unpack=True) as fresh:
-                    replace_layer(self._store, fresh)
+                self._unpack_again(record, leaf)
                 return "unpacked again"
             if place == TREES and self._tree_of(key) == leaf:
                 refuse_in_use(self._store, leaf)
@@ -149,6 +187,50 @@ class StoreCheck:
         return self._structure.remove(name)
 
     # -- details ------------------------------------------------------------------------------
+
+    def _unpack_again(self, record: ImageRecord, diff_id: str) -> None:
+        if not record.layered:
+            with reread(self._store, record.blob, record.format, unpack=True) as fresh:
+                replace_layer(self._store, fresh, fresh.unpacked.manifest)
+            return
+        layers = layers_of(self._store, record)
+        layer = next(layer for layer in layers if layer.diff_id == diff_id)
+        with reread(self._store, layer.blob, record.format, unpack=True, layer=layer) as fresh:
+            replace_layer(self._store, fresh, None)
+
+    def _path(self, blob: str) -> str:
+        return self._store.layout.blob(blob)
+
+    def _owner(self, blob: str) -> str | None:
+        """The image that needs a blob by now."""
+        records = self._store.images()
+        return next((record.key for record in records if blob in record.needs), None)
+
+    def _documents(self, key: str) -> Iterator[bytes]:
+        """What may be the documents of image `key`, and has its digest."""
+        found: list[bytes | None] = []
+        with suppress(PodctlError):
+            found.append(self._store.shared_manifest(key))
+        record = self._readable(key)
+        blobs = [*self._structure.orphans, *((record.document,) if record is not None else ())]
+        found += [self._document(blob) for blob in blobs if blob]
+        for data in found:
+            if data is not None and document_key(data) == key:
+                yield data
+
+    def _document(self, blob: str) -> bytes | None:
+        """A blob that is the documents of a layered image; None where it is something else."""
+        size = self._store.blob_size(blob)
+        if size is None or size > MAX_DOCUMENT:
+            return None
+        try:
+            data = self._store.area.read(self._path(blob), MAX_DOCUMENT)
+            if digest_of(data) == blob and data.startswith(DOCUMENT_START):
+                parse_document(data)
+                return data
+        except (OSError, ValueError, PodctlError):
+            pass
+        return None
 
     def _tree_of(self, key: str) -> str | None:
         try:
@@ -164,7 +246,13 @@ class StoreCheck:
 
     def _is_fine(self, key: str) -> bool:
         record = self._readable(key)
-        return record is not None and self._store.area.exists(self._store.layout.blob(record.blob))
+        if record is None or any(self._store.blob_size(blob) is None for blob in record.needs):
+            return False
+        try:
+            self._store.manifest(key)
+        except PodctlError:
+            return not record.layered
+        return True
 
     def _identify(self, blob: str) -> str | None:
         """Which image a blob is; None when it is damaged."""

@@ -48,13 +48,15 @@ def fetch_local(session: FetchSession, local: LocalImage, signature: bytes | Non
             scheme.preload()
             verifier = signature_check(session, scheme, signature, None)
         with session.store.staging() as staging:
+            piece = staging.piece()
             transfer = Transfer(
-                form.layout(), staging.directory, verifier, ArchiveLimits(), session.max_bytes
+                form.layout(), piece.directory, verifier, ArchiveLimits(), session.max_bytes
             )
-            ingested, unpacked = transfer_local(local.fd, transfer, staging.blob_fd)
+            ingested, unpacked = transfer_local(local.fd, transfer, piece.blob_fd)
             return commit(
                 session,
                 staging,
+                piece,
                 form,
                 ingested,
                 unpacked,

@@ -219,9 +219,10 @@ class _Remote:
         form = image_format(self.resolution.format)
         resume = Resume(partial.size, partial.state) if partial.size else None
         with self.store.staging() as staging:
+            piece = staging.piece()
             transfer = Transfer(
                 form.layout(),
-                staging.directory,
+                piece.directory,
                 verifier,
                 ArchiveLimits(),
                 self.session.max_bytes,
@@ -237,10 +238,11 @@ class _Remote:
                 self._check_length(ingested, done)
                 if self.scheme is not None and verifier is None:
                     ingested, unpacked = self._verify_deferred(partial, transfer)
-                staging.adopt_blob(partial)
+                piece.adopt_blob(partial)
                 record = commit(
                     self.session,
                     staging,
+                    piece,
                     form,
                     ingested,
                     unpacked,

@@ -65,6 +65,15 @@ class Part(NamedTuple):
     record: ImageRecord
     whitelists: dict[str, tuple[str, ...]]
 
+    def layers(self) -> list[str]:
+        """The image's layers, highest first.
+
+        A layer that stands in it twice counts where it is highest: that one shows all its files
+        and hides all it hides, so the lower one can add nothing (and an overlay takes no
+        directory twice).
+        """
+        return list(dict.fromkeys(reversed(self.record.layers)))
+
 
 class Resolved(NamedTuple):
     """An image with its dependencies.
@@ -84,8 +93,8 @@ class Resolved(NamedTuple):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Digests of their layers, in the same order."""
-        return tuple(part.record.layers[0] for part in self.parts)
+        """Digests of their layers, highest priority first, each once."""
+        return tuple(dict.fromkeys(layer for part in self.parts for layer in part.layers()))
 
     def needs(self) -> bytes:
         """Content of the `images.json` of a pod whose only image this is."""
@@ -174,16 +183,18 @@ def sources(store: Store, resolved: Resolved) -> list[tuple[str, Whitelist | Non
     Raises:
         NotFound: one is not unpacked.
     """
-    found = []
+    found: list[tuple[str, Whitelist | None]] = []
     for part in resolved.parts:
-        path = store.layer(part.record.layers[0])
-        if path is None:
-            raise NotFound(
-                f'image "{part.record.name}" ({part.record.key}) is not unpacked',
-                hint="fetch it as root",
-            )
         whitelists = list(part.whitelists.values())
-        found.append((path, Whitelist(whitelists) if whitelists else None))
+        for layer in part.layers():
+            path = store.layer(layer)
+            if path is None:
+                raise NotFound(
+                    f'image "{part.record.name}" ({part.record.key}) is not unpacked',
+                    hint="fetch it as root",
+                )
+            if (path, None) not in found:
+                found.append((path, Whitelist(whitelists) if whitelists else None))
     return found
 
 
@@ -268,8 +279,9 @@ def _check_dependency(dependency: Dependency, record: ImageRecord, parent: str) 
     """Hold what was found against all a dependency says of it."""
     what = f'image "{parent}": dependency "{dependency.image_name}"'
     image_id = dependency.image_id
-    if image_id is not None and not record.layers[0].startswith(image_id):
-        raise Refused(f"{what} is pinned to {image_id}, found {record.layers[0]}")
+    found = record.key if record.layered else record.layers[0]
+    if image_id is not None and not found.startswith(image_id):
+        raise Refused(f"{what} is pinned to {image_id}, found {found}")
     if record.name != dependency.image_name:
         raise Refused(f'{what} is an image of the name "{record.name}"')
     for label, value in dependency.labels.items():

@@ -28,22 +28,26 @@ class FetchSession(NamedTuple):
         store: where images are kept.
         keystore: trusted keys.
         load_credentials: reads the `auth` configuration, once something is really fetched.
+        load_registry_credentials: reads the `dockerAuth` configuration.
         insecure: values of --insecure-options.
         trust_keys_from_https: accept keys that discovery announces by https without review.
         proxies: scheme -> proxy URL, `no_proxy` -> list, as from the environment.
         say: prints one line of what is going on (standard error).
         progress: told how far a download is; None when nobody watches.
+        layer_progress: told how far the layer of that digest is (bytes done, bytes in all).
         max_bytes: cap on one image as downloaded.
     """
 
     store: Store
     keystore: KeyStore
     load_credentials: Callable[[], tuple[Credential, ...]] = tuple
+    load_registry_credentials: Callable[[], tuple[Credential, ...]] = tuple
     insecure: frozenset[str] = frozenset()
     trust_keys_from_https: bool = False
     proxies: Mapping[str, str] = MappingProxyType({})
     say: Callable[[str], None] = lambda _line: None
     progress: Progress | None = None
+    layer_progress: Callable[[str, int, int], None] | None = None
     max_bytes: int = 16 << 30
 
     @property
@@ -58,6 +62,7 @@ class FetchSession(NamedTuple):
 
         return FetchRequest(
             credentials=self.load_credentials(),
+            registry_credentials=self.load_registry_credentials(),
             insecure=self.insecure,
             proxies=dict(self.proxies),
             user_agent=f"podctl/{__version__}",

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import NotFound, PodctlError, Refused, StoreCorrupt
-from podctl.images.stored import damaged, describe, renew_record, reread
+from podctl.images.stored import BlobDamaged, describe, renew_record, reread
 from podctl.store.layout import IMAGES, LAYERS, TREES
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from podctl.images.render import Resolved
     from podctl.images.stored import Reread
-    from podctl.store import ImageRecord, Store
+    from podctl.store import ImageRecord, StagedImage, Store
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -71,40 +71,48 @@ def verify(
         StoreCorrupt: the stored bytes are damaged, so that there is nothing to compare with.
         Refused: a running pod uses what would have to be replaced.
     """
+    if record.layered:
+        from podctl.images.verifylayered import verify_layered
+
+        return verify_layered(store, record, repair=repair, most=most, tell=tell)
     diff_id = record.layers[0]
     unpacked = store.layer(diff_id) is not None
     problems: list[Problem] = []
     with reread(store, record.blob, record.format, unpack=unpacked) as fresh:
         if fresh.ingested.diff_id != diff_id:
-            raise damaged(record.blob, f"it is image {store.key_of(fresh.ingested.diff_id)}")
-        problems += _told(_record_problems(store, record, fresh), tell)
+            name = store.key_of(fresh.ingested.diff_id)
+            raise BlobDamaged(record.blob, f"it is image {name}")
+        problems += told(_record_problems(store, record, fresh), tell)
         if problems and repair:
             renew_record(store, record, fresh)
         if unpacked:
-            in_layer = _told(_layer_problems(store, record, fresh, most), tell)
+            in_layer = told(_archive_problems(store, record, fresh, most), tell)
             if in_layer and repair:
-                replace_layer(store, fresh)
+                replace_layer(store, fresh, fresh.unpacked.manifest)
             problems += in_layer
     if unpacked and trees:
-        problems += _told(_tree_problems(store, record, repair=False), tell)
+        problems += told(_tree_problems(store, record, repair=False), tell)
         if problems and repair:
             # The tree's files are links to those of the layer, which may have been replaced.
             list(_tree_problems(store, record, repair=True))
     return Verified(unpacked, tuple(problems))
 
 
-def replace_layer(store: Store, fresh: Reread) -> None:
+def replace_layer(store: Store, fresh: Reread, manifest: bytes | None) -> None:
     """Put a layer that was unpacked just now in the place of a damaged one.
+
+    Args:
+        manifest: of an archive; None for a layer of a layered image.
 
     Raises:
         Refused: a running pod uses it.
     """
-    diff_id = fresh.ingested.diff_id
-    refuse_in_use(store, diff_id)
-    fresh.staging.write_layer_notes(diff_id, fresh.unpacked.manifest, ())
+    layer = fresh.as_layer()
+    refuse_in_use(store, layer.diff_id)
+    fresh.piece.write_notes(layer.diff_id, layer.blob, layer.size, manifest)
     fresh.staging.sync()
     with store.locks.preparing():
-        fresh.staging.replace_layer(diff_id)
+        fresh.piece.replace_layer(layer.diff_id)
 
 
 def tree_problem(store: Store, resolved: Resolved, *, repair: bool) -> Problem | None:
@@ -150,7 +158,7 @@ def refuse_in_use(store: Store, name: str) -> None:
         )
 
 
-def _told(problems: Iterator[Problem], tell: Callable[[Problem], None]) -> list[Problem]:
+def told(problems: Iterator[Problem], tell: Callable[[Problem], None]) -> list[Problem]:
     found = []
     for problem in problems:
         tell(problem)
@@ -162,9 +170,7 @@ def _record_problems(store: Store, record: ImageRecord, fresh: Reread) -> Iterat
     """What the group's part says of the image, against what its bytes say."""
     place = f"{IMAGES}/{record.key}"
     staged = describe(fresh)
-    for field in ("name", "labels", "size", "blob_size", "format"):
-        if getattr(staged, field) != getattr(record, field):
-            yield Problem(f"{place}/record.json", "", f"has another {field.replace('_', ' ')}")
+    yield from differing_fields(record, staged)
     try:
         if store.shared_manifest(record.key) != fresh.unpacked.manifest:
             yield Problem(f"{place}/manifest", "", "was changed")
@@ -172,22 +178,38 @@ def _record_problems(store: Store, record: ImageRecord, fresh: Reread) -> Iterat
         yield Problem(f"{place}/manifest", "", f"cannot be used: {error.message}")
 
 
-def _layer_problems(
+def differing_fields(record: ImageRecord, staged: StagedImage) -> Iterator[Problem]:
+    """What a record says of an image, against what is so."""
+    size = sum(layer.size for layer in staged.layers)
+    right = {**staged._asdict(), "size": size}
+    for field in ("name", "labels", "size", "blob_size", "format"):
+        if right[field] != getattr(record, field):
+            what = field.replace("_", " ")
+            yield Problem(f"{IMAGES}/{record.key}/record.json", "", f"has another {what}")
+
+
+def _archive_problems(
     store: Store, record: ImageRecord, fresh: Reread, most: int
 ) -> Iterator[Problem]:
-    """The unpacked layer, against what was unpacked just now."""
-    from itertools import islice
-
-    from podctl.store.compare import differences
-
+    """The unpacked archive, against what was unpacked just now."""
     place = f"{LAYERS}/{record.layers[0]}"
     try:
         if store.trusted_manifest(record) != fresh.unpacked.manifest:
             yield Problem(f"{place}/manifest", "", "was changed")
     except StoreCorrupt as error:
         yield Problem(f"{place}/manifest", "", f"cannot be used: {error.message}")
-    assert fresh.staging.directory is not None
-    right = os.open(fresh.staging.directory, _DIRECTORY)
+    yield from layer_problems(store, fresh, most)
+
+
+def layer_problems(store: Store, fresh: Reread, most: int) -> Iterator[Problem]:
+    """An unpacked layer, against what was unpacked just now."""
+    from itertools import islice
+
+    from podctl.store.compare import differences
+
+    place = f"{LAYERS}/{fresh.ingested.diff_id}"
+    assert fresh.piece.directory is not None
+    right = os.open(fresh.piece.directory, _DIRECTORY)
     try:
         found = os.open(f"{store.layout.path(place)}/rootfs", _DIRECTORY)
         try:

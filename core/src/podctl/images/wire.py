@@ -40,6 +40,7 @@ def resolve(transport: TransportHandle, reference: Reference, request: FetchRequ
         etag=_text(value["etag"]),
         max_age=int(value["max_age"]),
         context=_text(value["context"]),
+        document=_bytes(value["document"]),
     )
 
 

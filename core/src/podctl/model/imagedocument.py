@@ -23,6 +23,9 @@ MAX_DOCUMENT = 16 << 20
 MAX_SIGNATURES = 64
 MAX_SIGNATURE_SET = 1 << 20
 
+#: what every image document begins with
+DOCUMENT_START = b'{"config":'
+
 _KIND = "podctl.image/1"
 
 

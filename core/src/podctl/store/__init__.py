@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from podctl.store.records import ImageRecord, RemoteRecord, Verification
-from podctl.store.store import StagedImage, Store
+from podctl.store.store import StagedImage, StagedLayer, Store, document_key
 
 if TYPE_CHECKING:
     from podctl.store.staging import Partial, Staging
@@ -15,9 +15,11 @@ __all__ = [
     "Partial",
     "RemoteRecord",
     "StagedImage",
+    "StagedLayer",
     "Staging",
     "Store",
     "Verification",
+    "document_key",
 ]
 
 

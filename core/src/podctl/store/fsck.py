@@ -39,6 +39,7 @@ from podctl.store.records import (
     MAX_RECORD,
     ImageRecord,
     is_digest,
+    is_layer,
     parse_remote,
     parse_verification,
     unseal,
@@ -253,8 +254,8 @@ class Structure:
             yield Finding(name, "has other content than when it was imported", forget)
 
     def _blobs(self) -> Iterator[Finding]:
-        known = {record.blob for record in self.records}
-        left = {record.blob for record in self._left_records()}
+        known = {blob for record in self.records for blob in record.needs}
+        left = {blob for record in self._left_records() for blob in record.needs}
         for shard in self._area.names(BLOBS):
             place = f"{BLOBS}/{shard}"
             wrong = list(
@@ -333,8 +334,7 @@ class Structure:
         name = f"{place}/{leaf}"
         if leaf.startswith(UNFINISHED):
             return  # at work, or cleared away by the next command
-        prefix, digits = ("sha512-", 128) if place == LAYERS else ("deps-sha512-", 64)
-        if not is_digest(leaf, prefix, digits):
+        if not (is_layer(leaf) if place == LAYERS else is_digest(leaf, "deps-sha512-", 64)):
             yield Finding(name, "is nothing of podctl's", partial(self.quarantine, name))
             return
         wrong = list(self._mode(name, PRIVATE_MODE, stat.S_IFDIR, self.remove))

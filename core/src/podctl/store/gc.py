@@ -120,7 +120,7 @@ def _collect_shared(
 ) -> list[str]:
     """Bytes without a record, notes without an image, downloads nobody continued."""
     doomed = []
-    blobs = {store.layout.blob(record.blob) for record in records}
+    blobs = {store.layout.blob(blob) for record in records for blob in record.needs}
     for shard in store.area.names(BLOBS):
         names = store.area.names(f"{BLOBS}/{shard}")
         doomed += [path for name in names if (path := f"{BLOBS}/{shard}/{name}") not in blobs]

@@ -103,8 +103,8 @@ def forget(store: Store, record: ImageRecord) -> list[str]:
     stale: list[str] = []
     others = store.images()
     doomed = []
-    if not any(other.blob == record.blob for other in others):
-        doomed.append(store.layout.blob(record.blob))
+    needed = {blob for other in others for blob in other.needs}
+    doomed += [store.layout.blob(blob) for blob in set(record.needs) - needed]
     if not any(other.key == record.key for other in others) and store.privileged:
         doomed.append(f"verified/{record.key}.json")
     for name in doomed:
@@ -127,7 +127,8 @@ def _finish(store: Store, name: str) -> None:
         if not lock(fd, exclusive=True, blocking=False):
             return
         record = None if name.endswith(FRESH) else left_record(store, name)
-        if record is not None:
+        # The layers of an image that did not become one are what the next attempt need not fetch.
+        if record is not None and not (record.layered and name.endswith(STAGE)):
             forget(store, record)
         store.area.remove(path)
     finally:

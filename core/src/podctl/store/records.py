@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_RECORD = 1 << 20
+#: Layers of one image; an overlay takes some 500 lower directories.
+MAX_LAYERS = 400
 #: bytes before what the checksum covers
 _SEAL = len(b'{"crc32": "00000000", ')
 _HEX = frozenset("0123456789abcdef")
@@ -31,10 +33,11 @@ class ImageRecord(NamedTuple):
         key: `sha512-` and 64 digits, the image ID.
         format: name of its format, e.g. `aci`.
         name, labels: from its manifest.
-        layers: digests of the uncompressed layers, `sha512-` and 128 digits, lowest first.
-        blob: `sha256:` digest of the bytes as downloaded.
-        blob_size: their number.
-        size: bytes of the uncompressed archive.
+        layers: digests of the uncompressed layers, lowest first: one of `sha512-` and 128 digits
+            for an archive, any number of `sha256-` and 64 digits for a layered image.
+        blobs: `sha256:` digests of the layers' bytes as published, in the same order.
+        blob_size: the number of these bytes in all.
+        size: bytes of the uncompressed layers.
         imported_at: seconds since the epoch.
         last_used: the same; from the record's time stamp, 0 when it was not read.
         latest: whether it was fetched without asking for a version.
@@ -42,6 +45,7 @@ class ImageRecord(NamedTuple):
         signed: whether its detached signature is kept.
         signature_digest: SHA-256 of that signature, empty without one.
         tree_size: bytes of rendered trees that exist for this image alone.
+        document: `sha256:` digest of the blob that is a layered image's document; else empty.
     """
 
     key: str
@@ -49,7 +53,7 @@ class ImageRecord(NamedTuple):
     name: str
     labels: Mapping[str, str]
     layers: tuple[str, ...]
-    blob: str
+    blobs: tuple[str, ...]
     blob_size: int
     size: int
     imported_at: float
@@ -59,6 +63,22 @@ class ImageRecord(NamedTuple):
     signed: bool
     signature_digest: str = ""
     tree_size: int = 0
+    document: str = ""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """All blobs that belong to the image."""
+        return (*self.blobs, self.document) if self.document else self.blobs
+
+    @property
+    def blob(self) -> str:
+        """The bytes of an image that is one archive."""
+        return self.blobs[0]
+
+    @property
+    def layered(self) -> bool:
+        """Whether it is documents and layers, not one archive."""
+        return not self.layers[0].startswith("sha512-")
 
 
 class RemoteRecord(NamedTuple):
@@ -80,7 +100,7 @@ class Verification(NamedTuple):
 
     Args:
         scheme, fingerprint: which key's signature was good; empty when `insecure`.
-        name, labels: of the image, as root read them from its manifest.
+        name, labels, layers: of the image, as root read them from its manifest.
         key_path, key_digest: the key file that counted then, and its SHA-256.
         expires: when signature or key expire, seconds since the epoch; None for never.
         insecure: nothing was verified, the user waived it.
@@ -95,11 +115,22 @@ class Verification(NamedTuple):
     expires: int | None
     verified_at: int
     insecure: bool
+    layers: tuple[str, ...] = ()
 
     @classmethod
-    def unverified(cls, name: str, labels: Mapping[str, str]) -> Verification:
+    def unverified(
+        cls, name: str, labels: Mapping[str, str], layers: tuple[str, ...] = ()
+    ) -> Verification:
         """The note for an image taken in with --insecure-options=image."""
-        return cls("", "", name, dict(labels), "", "", None, 0, insecure=True)
+        return cls("", "", name, dict(labels), "", "", None, 0, insecure=True, layers=layers)
+
+    def agrees(self, record: ImageRecord) -> bool:
+        """Whether a record, which the group can write, says what root read."""
+        return (
+            record.name == self.name
+            and dict(record.labels) == dict(self.labels)
+            and (not record.layered or record.layers == self.layers)
+        )
 
 
 def dump(record: NamedTuple) -> bytes:
@@ -152,8 +183,8 @@ def parse_image(data: bytes, what: str, key: str, last_used: float) -> ImageReco
             format=_word(value["format"]),
             name=_text(value["name"]),
             labels=_text_map(value["labels"]),
-            layers=tuple(_digest(layer, "sha512-", 128) for layer in value["layers"]),
-            blob=_digest(value["blob"], "sha256:", 64),
+            layers=_layers(value["layers"], value["key"]),
+            blobs=tuple(_digest(blob, "sha256:", 64) for blob in value["blobs"]),
             blob_size=_count(value["blob_size"]),
             size=_count(value["size"]),
             imported_at=_time(value["imported_at"]),
@@ -163,15 +194,29 @@ def parse_image(data: bytes, what: str, key: str, last_used: float) -> ImageReco
             signed=_flag(value["signed"]),
             signature_digest=_text(value["signature_digest"]),
             tree_size=_count(value.get("tree_size", 0)),
+            document=value["document"] and _digest(value["document"], "sha256:", 64),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _corrupt(what, error) from error
     if record.key != key:
         raise _corrupt(what, "it is the record of another image")
-    # An image is known by the digest of its one layer, so a record cannot pass off another's.
-    if len(record.layers) != 1 or not record.layers[0].startswith(key):
-        raise _corrupt(what, "its layer is not the image")
+    if len(record.blobs) != len(record.layers):
+        raise _corrupt(what, "it has not one blob for each layer")
+    if record.layered != bool(record.document):
+        raise _corrupt(what, "it has no document, or one too many")
     return record
+
+
+def _layers(value: Any, key: Any) -> tuple[str, ...]:
+    """An archive is known by the digest of its one layer, so that a record cannot pass off
+    another's; the layers of a layered image are in its document, whose digest is its key."""
+    if not value or len(value) > MAX_LAYERS:
+        raise ValueError("it has no layers, or too many")
+    if str(value[0]).startswith("sha512-"):
+        if len(value) != 1 or not _digest(value[0], "sha512-", 128).startswith(str(key)):
+            raise ValueError("its layer is not the image")
+        return (str(value[0]),)
+    return tuple(_digest(layer, "sha256-", 64) for layer in value)
 
 
 def parse_remote(data: bytes, what: str) -> RemoteRecord:
@@ -211,6 +256,7 @@ def parse_verification(data: bytes, what: str) -> Verification:
             expires=None if value["expires"] is None else int(_time(value["expires"])),
             verified_at=int(_time(value["verified_at"])),
             insecure=_flag(value["insecure"]),
+            layers=tuple(_text(layer) for layer in value.get("layers", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _corrupt(what, error) from error
@@ -226,6 +272,11 @@ def check_key(key: str) -> str:
         return _digest(key, "sha512-", 64)
     except ValueError as error:
         raise StoreCorrupt(f'"{key}" is no image ID') from error
+
+
+def is_layer(text: str) -> bool:
+    """Whether `text` names a layer."""
+    return is_digest(text, "sha512-", 128) or is_digest(text, "sha256-", 64)
 
 
 def is_digest(text: str, prefix: str, digits: int) -> bool:

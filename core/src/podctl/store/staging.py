@@ -46,44 +46,47 @@ if TYPE_CHECKING:
 _MAX_STATE = 8192
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Inside a staging directory: the bytes as downloaded, and what becomes the image's record.
-STAGED_BLOB, STAGED_RECORD = "blob", "image"
+STAGED_BLOB, STAGED_RECORD, STAGED_DOCUMENT = "blob", "image", "document"
 
 
 class Staging:
-    """Staging of one image; leaving the context removes what was not kept."""
+    """Staging of one image; leaving the context removes what was not kept.
+
+    Attributes:
+        pieces: the archive, or the layers, that are being brought in with it.
+    """
 
     def __init__(self, layout: Layout, area: Area, locks: Locks, *, unpack: bool) -> None:
         self._layout = layout
         self._area = area
         self._locks = locks
-        name = os.urandom(8).hex()
-        self._stage = f"{TEMPORARY}/{name}{STAGE}"
+        self._unpack = unpack
+        self._name = os.urandom(8).hex()
+        self._stage = f"{TEMPORARY}/{self._name}{STAGE}"
         self._stage_fd = -1
-        self._layer = f"{layout.path(LAYERS)}/{UNFINISHED}{name}" if unpack else None
-        self._layer_fd = -1
-        self._blob_fd = -1
-        self._partial: Partial | None = None
+        self.pieces: list[Piece] = []
 
-    @property
-    def directory(self) -> str | None:
-        """Where to unpack the root filesystem; None for who may not (no root)."""
-        return None if self._layer is None else f"{self._layer}/rootfs"
+    def piece(self, *, unpack: bool = True) -> Piece:
+        """A place for one more archive or layer.
 
-    @property
-    def blob_fd(self) -> int:
-        """A file for the image's bytes as downloaded, open for reading and writing."""
-        if self._blob_fd < 0:
-            self._blob_fd = self._area.create(f"{self._stage}/{STAGED_BLOB}")
-        return self._blob_fd
+        Args:
+            unpack: whether it gets a directory to unpack into (as root).
+        """
+        name = f"{self._name}-{len(self.pieces)}"
+        layer = f"{self._layout.path(LAYERS)}/{UNFINISHED}{name}"
+        blob = f"{self._stage}/{STAGED_BLOB}-{len(self.pieces)}"
+        piece = Piece(self._layout, self._area, blob, layer if unpack and self._unpack else None)
+        self.pieces.append(piece)
+        piece.make()
+        return piece
 
-    def adopt_blob(self, partial: Partial) -> None:
-        """Take a finished download as the image's bytes."""
-        self._partial = partial
+    def renew(self, piece: Piece) -> Piece:
+        """A place to begin anew what was unpacked halfway in `piece`."""
+        return self.piece(unpack=piece.directory is not None)
 
     def __enter__(self) -> Staging:
         try:
             self._lock_stage()
-            self._lock_layer()
         except BaseException:
             self._clear()
             raise
@@ -97,14 +100,6 @@ class Staging:
     ) -> None:
         self._clear()
 
-    def write_layer_notes(self, diff_id: str, manifest: bytes, opaque: tuple[str, ...]) -> None:
-        """Put manifest and completion mark beside the unpacked tree."""
-        if self._layer is None:
-            return
-        note = seal({"diff_id": diff_id, "opaque": list(opaque)})
-        write_atomic(f"{self._layer}/manifest", manifest, mode=PRIVATE_FILE, durable=False)
-        write_atomic(f"{self._layer}/done.json", note, mode=PRIVATE_FILE, durable=False)
-
     def write_record(self, record: ImageRecord, manifest: bytes, signature: bytes | None) -> str:
         """Write the directory that becomes the image's record; return its name."""
         name = f"{self._stage}/{STAGED_RECORD}"
@@ -115,10 +110,90 @@ class Staging:
         self._area.write_new(f"{name}/record.json", dump(record))
         return name
 
+    def write_document(self, document: bytes) -> None:
+        """Stage a layered image's document as a blob: from it the record can be made anew."""
+        self._area.write_new(f"{self._stage}/{STAGED_DOCUMENT}", document)
+
+    def keep_document(self, digest: str) -> None:
+        """Rename the document to its digest."""
+        keep_as_blob(self._area, f"{self._stage}/{STAGED_DOCUMENT}", self._layout.blob(digest))
+
     def sync(self) -> None:
         """Make all of it durable at once: one syncfs costs less than an fsync for each file."""
         with self._area.directory(TEMPORARY) as fd:
             syncfs(fd)
+
+    def _lock_stage(self) -> None:
+        """Make and lock the staging directory, while nobody looks for abandoned ones."""
+        with self._locks.using():
+            self._area.make_directory(self._stage)
+            self._stage_fd = self._area.open(self._stage, os.O_RDONLY | os.O_DIRECTORY)
+            lock(self._stage_fd, exclusive=True)
+
+    def _clear(self) -> None:
+        try:
+            self._area.remove(self._stage)
+            for piece in self.pieces:
+                piece.clear()
+        finally:
+            for piece in self.pieces:
+                piece.close()
+            if self._stage_fd >= 0:
+                os.close(self._stage_fd)
+            self._stage_fd = -1
+
+
+class Piece:
+    """One archive or layer on its way in: its bytes as published, and what they unpack to."""
+
+    def __init__(self, layout: Layout, area: Area, blob: str, layer: str | None) -> None:
+        self._layout = layout
+        self._area = area
+        self._blob = blob
+        self._blob_fd = -1
+        self._layer = layer
+        self._layer_fd = -1
+        self._partial: Partial | None = None
+
+    @property
+    def directory(self) -> str | None:
+        """Where to unpack the root filesystem; None for who may not (no root)."""
+        return None if self._layer is None else f"{self._layer}/rootfs"
+
+    @property
+    def blob_fd(self) -> int:
+        """A file for the bytes as published, open for reading and writing."""
+        if self._blob_fd < 0:
+            self._blob_fd = self._area.create(self._blob)
+        return self._blob_fd
+
+    def adopt_blob(self, partial: Partial) -> None:
+        """Take a finished download as the bytes."""
+        self._partial = partial
+
+    def make(self) -> None:
+        """Make the directory to unpack into, locked."""
+        if self._layer is None:
+            return
+        while self._layer_fd < 0:
+            # Taken for abandoned between mkdir and lock, it is made again.
+            os.mkdir(self._layer, PRIVATE_MODE)
+            self._layer_fd = lock_directory(self._layer)
+        os.mkdir("rootfs", PRIVATE_MODE, dir_fd=self._layer_fd)
+        os.chmod("rootfs", 0o755, dir_fd=self._layer_fd)
+
+    def write_notes(self, diff_id: str, blob: str, size: int, manifest: bytes | None) -> None:
+        """Put the completion mark, and the archive's manifest, beside the unpacked tree.
+
+        Args:
+            size: bytes of the uncompressed layer.
+        """
+        if self._layer is None:
+            return
+        note = seal({"diff_id": diff_id, "blob": blob, "size": size})
+        if manifest is not None:
+            write_atomic(f"{self._layer}/manifest", manifest, mode=PRIVATE_FILE, durable=False)
+        write_atomic(f"{self._layer}/done.json", note, mode=PRIVATE_FILE, durable=False)
 
     def keep_blob(self, digest: str) -> None:
         """Rename the bytes to their digest; an older file of that name may be damaged.
@@ -128,17 +203,11 @@ class Staging:
         """
         target = self._layout.blob(digest)
         if self._partial is not None:
-            self._area.make_directory(os.path.dirname(target))
-            self._partial.become(target)
+            keep_as_blob(self._area, self._partial.check(), target)
+            self._partial.became()
         elif self._blob_fd >= 0:
-            self._area.make_directory(os.path.dirname(target))
-            source = f"{self._stage}/{STAGED_BLOB}"
-            _check_still(self._area, self._blob_fd, source)
-            self._area.rename(source, target)
-        else:
-            return
-        self._area.sync_directory(os.path.dirname(target))
-        self._area.sync_directory(os.path.dirname(os.path.dirname(target)))
+            _check_still(self._area, self._blob_fd, self._blob)
+            keep_as_blob(self._area, self._blob, target)
 
     def keep_layer(self, diff_id: str) -> None:
         """Rename the tree to its digest; one that is there already is the same tree."""
@@ -164,38 +233,22 @@ class Staging:
             os.rename(self._layer, target)
         self._settle_layer()
 
+    def clear(self) -> None:
+        """Remove what was not kept."""
+        if self._layer is not None:
+            remove_tree(self._layer)
+
+    def close(self) -> None:
+        """Let go of it."""
+        for fd in (self._blob_fd, self._layer_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._blob_fd = self._layer_fd = -1
+
     def _settle_layer(self) -> None:
         fsync_directory(self._layout.path(LAYERS))
         # The lock went along with the directory, and is for what is being made only.
         unlock(self._layer_fd)
-
-    def _lock_stage(self) -> None:
-        """Make and lock the staging directory, while nobody looks for abandoned ones."""
-        with self._locks.using():
-            self._area.make_directory(self._stage)
-            self._stage_fd = self._area.open(self._stage, os.O_RDONLY | os.O_DIRECTORY)
-            lock(self._stage_fd, exclusive=True)
-
-    def _lock_layer(self) -> None:
-        if self._layer is None:
-            return
-        while self._layer_fd < 0:
-            # Taken for abandoned between mkdir and lock, it is made again.
-            os.mkdir(self._layer, PRIVATE_MODE)
-            self._layer_fd = lock_directory(self._layer)
-        os.mkdir("rootfs", PRIVATE_MODE, dir_fd=self._layer_fd)
-        os.chmod("rootfs", 0o755, dir_fd=self._layer_fd)
-
-    def _clear(self) -> None:
-        try:
-            self._area.remove(self._stage)
-            if self._layer is not None:
-                remove_tree(self._layer)
-        finally:
-            for fd in (self._blob_fd, self._stage_fd, self._layer_fd):
-                if fd >= 0:
-                    os.close(fd)
-            self._blob_fd = self._stage_fd = self._layer_fd = -1
 
 
 class Partial:
@@ -207,12 +260,16 @@ class Partial:
         state: validators of that attempt.
     """
 
-    def __init__(self, area: Area, url: str, on_wait: Callable[[], None] | None) -> None:
+    def __init__(
+        self, area: Area, url: str, on_wait: Callable[[], None] | None, *, unchanging: bool = False
+    ) -> None:
         base = f"{TEMPORARY}/{name_of(url)}"
         self._area = area
         self._name = f"{base}{PARTIAL}"
         self._state_name = f"{base}{PARTIAL_STATE}"
         self._on_wait = on_wait
+        #: what is downloaded is named by its digest, so that any part of it may be continued
+        self._unchanging = unchanging
         self._keep = False
         self._became = False
         self.fd = -1
@@ -228,7 +285,7 @@ class Partial:
             os.close(self.fd)
             self.fd = -1
         self.state = self._load_state()
-        known = self.state.etag or self.state.last_modified
+        known = self._unchanging or self.state.etag or self.state.last_modified
         self.size = os.fstat(self.fd).st_size if known else 0
         return self
 
@@ -257,18 +314,26 @@ class Partial:
         """Leave what arrived for the next attempt."""
         self._keep = True
 
+    def discard(self) -> None:
+        """Forget what arrived so far."""
+        os.ftruncate(self.fd, 0)
+        self.size = 0
+
     def rewind(self) -> None:
         """Read from the beginning again."""
         os.lseek(self.fd, 0, os.SEEK_SET)
 
-    def become(self, target: str) -> None:
-        """Rename the finished download; the caller syncs the directory.
+    def check(self) -> str:
+        """Return the finished download's name.
 
         Raises:
             StoreCorrupt: somebody has exchanged the file meanwhile.
         """
         _check_still(self._area, self.fd, self._name)
-        self._area.rename(self._name, target)
+        return self._name
+
+    def became(self) -> None:
+        """The download was renamed to what it was for."""
         self._became = True
 
     def _worth_keeping(self) -> bool:
@@ -315,6 +380,15 @@ class Partial:
         except (OSError, ValueError, TypeError, RecursionError):
             return CacheState()
         return CacheState(_text(etag), _text(last_modified))
+
+
+def keep_as_blob(area: Area, name: str, target: str) -> None:
+    """Rename finished bytes to the name of their digest, durably."""
+    shard = os.path.dirname(target)
+    area.make_directory(shard)
+    area.rename(name, target)
+    area.sync_directory(shard)
+    area.sync_directory(os.path.dirname(shard))
 
 
 def lock_directory(path: str) -> int:

@@ -26,42 +26,72 @@ from podctl.store.records import (
     parse_image,
     parse_remote,
     parse_verification,
+    unseal,
 )
 from podctl.sys.calls import openat2
 from podctl.sys.constants import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS
 from podctl.sys.files import read_descriptor, read_small
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
 
-    from podctl.store.staging import Partial, Staging
+    from podctl.store.staging import Partial, Piece, Staging
 
 #: Digits of an image ID that a prefix must have at least.
 MIN_DIGITS = 2
 KEY_DIGITS = 64
 MAX_MANIFEST = 4 << 20
+#: the documents of a layered image (podctl.model.imagedocument)
+MAX_DOCUMENT = 16 << 20
 MAX_SIGNATURE = 1 << 20
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 
 
+class StagedLayer(NamedTuple):
+    """One layer of a staged image.
+
+    Args:
+        size: bytes of the uncompressed layer.
+        piece: where it lies in staging; None where the store has it already.
+    """
+
+    diff_id: str
+    blob: str
+    size: int
+    piece: Piece | None
+
+
+class LayerNote(NamedTuple):
+    """What a complete layer was unpacked from: its blob, and the bytes of the uncompressed tar."""
+
+    blob: str
+    size: int
+
+
 class StagedImage(NamedTuple):
     """An image whose bytes lie in staging, checked and ready to be committed."""
 
+    key: str
     format: str
     name: str
     labels: Mapping[str, str]
-    diff_id: str
-    size: int
-    blob: str
+    layers: tuple[StagedLayer, ...]
     blob_size: int
     manifest: bytes
     signature: bytes | None
     source: str
     latest: bool
-    #: directories of the layer that hide what lower layers have there (overlay's opaque)
-    opaque: tuple[str, ...] = ()
+
+    @property
+    def document(self) -> str:
+        """Digest of the manifest as a blob, where that is a layered image's document."""
+        if self.layers[0].diff_id.startswith("sha512-"):
+            return ""
+        import hashlib
+
+        return f"sha256:{hashlib.sha256(self.manifest).hexdigest()}"
 
 
 class Store:
@@ -191,7 +221,10 @@ class Store:
         Raises:
             NotFound, StoreCorrupt: it is not there, or not readable.
         """
-        trusted = self.trusted_manifest(self.image(key))
+        record = self.image(key)
+        if record.layered:
+            return self._document(key)
+        trusted = self.trusted_manifest(record)
         if trusted is not None:
             return trusted
         return self.shared_manifest(key)
@@ -202,10 +235,18 @@ class Store:
         Raises:
             NotFound, StoreCorrupt: it is not there, or not readable.
         """
-        return self._read_shared(f"{self.layout.image(check_key(key))}/manifest", MAX_MANIFEST)
+        return self._read_shared(f"{self.layout.image(check_key(key))}/manifest", MAX_DOCUMENT)
+
+    def _document(self, key: str) -> bytes:
+        """The documents of a layered image, which are what its ID is the digest of."""
+        data = self.shared_manifest(key)
+        if document_key(data) != key:
+            name = self.layout.path(f"{self.layout.image(key)}/manifest")
+            raise _unreadable(name, "it is not the image's")
+        return data
 
     def trusted_manifest(self, record: ImageRecord) -> bytes | None:
-        """The manifest as root itself read it from the image; None before it did.
+        """An archive's manifest as root itself read it from the image; None before it did.
 
         Raises:
             StoreCorrupt: it cannot be read.
@@ -251,6 +292,27 @@ class Store:
             raise StoreCorrupt(f'blob "{digest}" is no regular file', hint="run podctl fsck")
         return fd
 
+    def layer_note(self, diff_id: str) -> LayerNote | None:
+        """What a complete layer was unpacked from; None where there is none, or that is unknown."""
+        if self.layer(diff_id) is None:
+            return None
+        path = f"{self.layout.layer(diff_id)}/done.json"
+        try:
+            note = unseal(read_small(path, MAX_RECORD))
+            return LayerNote(str(note["blob"]), int(note["size"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def blob_size(self, digest: str) -> int | None:
+        """Bytes of a stored blob; None where there is none."""
+        import stat
+
+        try:
+            status = self.area.status(self.layout.blob(digest))
+        except OSError:
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
     def layer(self, diff_id: str) -> str | None:
         """Path of a layer's root filesystem once it is complete; None before, and without root."""
         directory = self.layout.layer(diff_id)
@@ -281,37 +343,66 @@ class Store:
         clear_leftovers(self)
         return Staging(self.layout, self.area, self.locks, unpack=unpack and self.privileged)
 
-    def partial(self, url: str, *, on_wait: Callable[[], None] | None = None) -> Partial:
+    def partial(
+        self, url: str, *, on_wait: Callable[[], None] | None = None, unchanging: bool = False
+    ) -> Partial:
         """The exclusive place for a download from `url`; use as a context manager.
 
         Args:
             on_wait: called when another process holds it, before waiting.
+            unchanging: `url` names the bytes by their digest, whoever delivers them.
         """
         from podctl.store.staging import Partial
 
         self.layout.create(privileged=self.privileged)
-        return Partial(self.area, url, on_wait)
+        return Partial(self.area, url, on_wait, unchanging=unchanging)
 
     def commit(self, staging: Staging, staged: StagedImage) -> ImageRecord:
-        """Make a staged image part of the store; committing one that is there renews its record."""
+        """Make a staged image part of the store; committing one that is there renews its record.
+
+        Raises:
+            ImageGone: a layer the store had when the image was staged was removed meanwhile.
+        """
         record = self._new_record(staged)
-        staging.write_layer_notes(staged.diff_id, staged.manifest, staged.opaque)
+        manifest = None if record.layered else staged.manifest
+        for layer in staged.layers:
+            if layer.piece is not None:
+                layer.piece.write_notes(layer.diff_id, layer.blob, layer.size, manifest)
+        if record.document:
+            staging.write_document(staged.manifest)
         directory = staging.write_record(record, staged.manifest, staged.signature)
         staging.sync()
         with self.locks.preparing(), self.locks.using():
-            staging.keep_blob(record.blob)
-            staging.keep_layer(staged.diff_id)
+            for layer in staged.layers:
+                self._keep_layer(layer)
+            if record.document:
+                staging.keep_document(record.document)
             self._keep_record(record, directory)
         return record
 
-    def commit_layer(
-        self, staging: Staging, diff_id: str, manifest: bytes, opaque: tuple[str, ...] = ()
+    def commit_layers(
+        self, staging: Staging, layers: Iterable[StagedLayer], manifest: bytes | None
     ) -> None:
-        """Keep an unpacked layer of an image whose record exists already."""
-        staging.write_layer_notes(diff_id, manifest, opaque)
+        """Keep unpacked layers of an image whose record exists already.
+
+        Args:
+            manifest: of an archive; None for layers of a layered image.
+        """
+        pieces = [(layer, layer.piece) for layer in layers if layer.piece is not None]
+        for layer, piece in pieces:
+            piece.write_notes(layer.diff_id, layer.blob, layer.size, manifest)
         staging.sync()
         with self.locks.preparing():
-            staging.keep_layer(diff_id)
+            for layer, piece in pieces:
+                piece.keep_layer(layer.diff_id)
+
+    def _keep_layer(self, layer: StagedLayer) -> None:
+        if layer.piece is not None:
+            layer.piece.keep_blob(layer.blob)
+            layer.piece.keep_layer(layer.diff_id)
+        unpacked = not self.privileged or self.layer(layer.diff_id) is not None
+        if not unpacked or self.blob_size(layer.blob) is None:
+            raise ImageGone(f'layer "{layer.diff_id}" was removed')
 
     def put_remote(self, url: str, key: str, *, etag: str | None, max_age: int) -> None:
         """Remember what a URL delivered just now."""
@@ -357,7 +448,8 @@ class Store:
             ImageGone: it was removed before.
         """
         if self.privileged and record.key not in self._kept:
-            self._kept[record.key] = self.locks.image(record.layers[0])
+            # The top layer: who removes the image locks all of them.
+            self._kept[record.key] = self.locks.image(record.layers[-1])
         if not self.holds(record.key):
             raise ImageGone(f'cannot find image with key "{record.key}"')
 
@@ -385,20 +477,20 @@ class Store:
 
     def _new_record(self, staged: StagedImage) -> ImageRecord:
         now = time.time()
-        key = self.key_of(staged.diff_id)
         try:
-            before = self.lookup(key)
+            before = self.lookup(staged.key)
         except StoreCorrupt:
             before = None
         return ImageRecord(
-            key=key,
+            key=staged.key,
             format=staged.format,
             name=staged.name,
             labels=staged.labels,
-            layers=(staged.diff_id,),
-            blob=staged.blob,
+            layers=tuple(layer.diff_id for layer in staged.layers),
+            blobs=tuple(layer.blob for layer in staged.layers),
+            document=staged.document,
             blob_size=staged.blob_size,
-            size=staged.size,
+            size=sum(layer.size for layer in staged.layers),
             imported_at=now,
             last_used=now,
             latest=staged.latest,
@@ -442,9 +534,7 @@ class Store:
     def _contradicted(self, record: ImageRecord) -> bool:
         """Whether root's own note on the image says something else than its record."""
         note = self.verification(record.key) if self.privileged else None
-        if note is None:
-            return False
-        return note.name != record.name or dict(note.labels) != dict(record.labels)
+        return note is not None and not note.agrees(record)
 
     def _set_last_used(self, name: str, seconds: float | None) -> None:
         try:
@@ -465,6 +555,13 @@ class Store:
             ) from None
         except (OSError, ValueError) as error:
             raise _unreadable(self.layout.path(name), error) from error
+
+
+def document_key(document: bytes) -> str:
+    """The image ID of a layered image: of all its documents, and of what it was asked for by."""
+    import hashlib
+
+    return f"sha512-{hashlib.sha512(document).hexdigest()[:KEY_DIGITS]}"
 
 
 def _digest(signature: bytes | None) -> str:

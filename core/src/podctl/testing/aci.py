@@ -90,17 +90,20 @@ def bring(
     store: Store, path: str, *, signature: bytes | None = None, latest: bool = False
 ) -> ImageRecord:
     """Take an image file into a store, read by the usual children but not verified."""
-    from podctl.images.stored import describe_pass
+    from podctl.images.stored import describe_archive
     from podctl.images.transfer import Transfer, transfer_local
     from podctl.model.layout import ArchiveLayout, ArchiveLimits
+    from podctl.store import StagedLayer
 
     layout = ArchiveLayout(manifest="manifest", rootfs="rootfs", whiteouts=False)
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with store.staging() as staging:
-            transfer = Transfer(layout, staging.directory, None, ArchiveLimits(), 1 << 40)
-            ingested, unpacked = transfer_local(fd, transfer, staging.blob_fd)
-            staged = describe_pass(ingested, unpacked)
+            piece = staging.piece()
+            transfer = Transfer(layout, piece.directory, None, ArchiveLimits(), 1 << 40)
+            ingested, unpacked = transfer_local(fd, transfer, piece.blob_fd)
+            layer = StagedLayer(ingested.diff_id, ingested.blob, ingested.size, piece)
+            staged = describe_archive(layer, ingested.blob_size, unpacked.manifest)
             staged = staged._replace(source=path, signature=signature, latest=latest)
             return store.commit(staging, staged)
     finally:
