@@ -5,6 +5,7 @@ OCI image-spec 1.1, descriptor.md; a descriptor of Docker's schema 2 is one with
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -124,11 +125,8 @@ def _embedded(fields: Fields, descriptor: Descriptor) -> bytes | None:
         return None
     if len(text) > _MAX_DATA:
         raise fields.error(f"data is over {_MAX_DATA} characters")
-    import base64
-    import binascii
-
     try:
-        data = base64.b64decode(text.encode(), validate=True)
+        data = binascii.a2b_base64(text.encode(), strict_mode=True)
     except binascii.Error:
         raise fields.error("data is no base64") from None
     return verify(data, descriptor, f"{fields.where}.data")

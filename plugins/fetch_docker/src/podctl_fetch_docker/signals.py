@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from signal import Signals
+
 from podctl.errors import InvalidInput
 
 #: the first real-time signal a program may use (glibc keeps two to itself), and the last.
@@ -19,14 +21,10 @@ def signal_name(text: str) -> str:
         raise InvalidInput(f"{text[:40]!r} is no signal")
     if number >= _RTMIN:
         return "SIGRTMIN" + (f"+{number - _RTMIN}" if number > _RTMIN else "")
-    from signal import Signals
-
     return Signals(number).name
 
 
 def _number(text: str) -> int | None:
-    from signal import Signals
-
     if text.isascii() and text.isdigit():
         number = int(text) if len(text) < 3 else 0
         known = number in set(map(int, Signals)) or _RTMIN <= number <= _RTMAX
