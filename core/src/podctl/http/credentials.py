@@ -32,6 +32,22 @@ class Authorisation(Protocol):
         """Return a hint for whoever was refused (401, 403)."""
 
 
+class Nobody:
+    """The Authorisation of who has no secrets, or is to send none."""
+
+    def headers(self, method: str, target: Target, extra: Mapping[str, str]) -> dict[str, str]:
+        """See Authorisation."""
+        return {}
+
+    def challenged(self, target: Target, headers: Mapping[str, str]) -> bool:
+        """See Authorisation."""
+        return False
+
+    def advice(self, target: Target) -> str | None:
+        """See Authorisation."""
+        return None
+
+
 class Keyring:
     """The `auth` entries of the configuration, looked up by the host they were written for."""
 
