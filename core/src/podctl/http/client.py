@@ -86,7 +86,8 @@ class Answer:
 
     def skip_body(self) -> None:
         """Read a body nobody wants, if it is small: its connection can then be used again."""
-        if not 0 < (self.length() or 0) <= _WORTH_READING:
+        length = self.length()
+        if length is None or length > _WORTH_READING:
             return
         self._wire.pace.expect_body(small=True)
         with suppress(Interrupted):
