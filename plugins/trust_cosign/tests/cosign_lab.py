@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import ed25519_reference
+import pytest
 from cryptography.hazmat.primitives import hashes, serialization  # noqa: TID253
 from cryptography.hazmat.primitives.asymmetric import (  # noqa: TID253
     ec,
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import (  # noqa: TID253
     rsa,
 )
 
+from podctl.errors import KeyInvalid, TrustRefused
 from podctl.model.imagedocument import (
     ImageDocument,
     RegistrySignature,
@@ -260,3 +262,17 @@ def verify(
     verifier = cosign.trust_verifier(signature=data, keys=[key.public for key in keys], now=now)
     verifier.update(image if isinstance(image, bytes) else image.document)
     return verifier.finish()
+
+
+def refusal(
+    signatures: Sequence[RegistrySignature] | bytes,
+    keys: Sequence[Signer],
+    image: Image | bytes | None = None,
+    *,
+    now: int = NOW,
+) -> str:
+    """Why `verify` refuses; in one line, and in no other way than the contract allows."""
+    with pytest.raises((TrustRefused, KeyInvalid)) as caught:
+        verify(signatures, keys, Image() if image is None else image, now=now)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
