@@ -142,7 +142,9 @@ class Pull:
         note = self._store.layer_note(layer.diff_id)
         if note is None or note.blob != layer.blob or not self._has_blob(layer):
             return False
-        self._done[layer.blob] = StagedLayer(layer.diff_id, layer.blob, note.size, None)
+        self._done[layer.blob] = StagedLayer(
+            layer.diff_id, layer.blob, note.size, None, note.implies
+        )
         return True
 
     # -- bringing it --------------------------------------------------------------------------
@@ -243,7 +245,9 @@ class Pull:
         if one.partial is not None:
             one.piece.adopt_blob(one.partial)
         layer = one.layer
-        self._done[layer.blob] = StagedLayer(layer.diff_id, layer.blob, ingested.size, one.piece)
+        self._done[layer.blob] = StagedLayer(
+            layer.diff_id, layer.blob, ingested.size, one.piece, unpacked.implies
+        )
         if self._session.layer_progress is not None:
             self._session.layer_progress(layer.blob, layer.size, layer.size)
         return None

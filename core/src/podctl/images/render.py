@@ -74,6 +74,11 @@ class Part(NamedTuple):
         """
         return list(dict.fromkeys(reversed(self.record.layers)))
 
+    def implies(self, store: Store) -> bool:
+        """Whether a layer above others has directories that must look as those below them."""
+        notes = (store.layer_note(layer) for layer in self.layers()[:-1])
+        return any(note is not None and note.implies for note in notes)
+
 
 class Resolved(NamedTuple):
     """An image with its dependencies.
@@ -118,7 +123,7 @@ def resolve(
     """
     parts = tuple(_Walk(store, check).walk(key))
     tree = None
-    if any(part.whitelists for part in parts):
+    if any(part.whitelists or part.implies(store) for part in parts):
         from podctl.store.trees import tree_id
 
         holding = ";".join(",".join(part.whitelists) for part in parts)

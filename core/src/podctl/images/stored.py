@@ -40,7 +40,9 @@ class Reread(NamedTuple):
     def as_layer(self) -> StagedLayer:
         """What was read, ready to be kept."""
         ingested = self.ingested
-        return StagedLayer(ingested.diff_id, ingested.blob, ingested.size, self.piece)
+        return StagedLayer(
+            ingested.diff_id, ingested.blob, ingested.size, self.piece, self.unpacked.implies
+        )
 
 
 class BlobDamaged(StoreCorrupt):

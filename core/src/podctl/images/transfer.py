@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from podctl.errors import BrokenStream, FetchFailed, PodctlError
 from podctl.images import compression
 from podctl.images.ingest import Expectation, Ingested, Intake, ingest, ingested_from_json
-from podctl.images.opaque import mark_opaque
+from podctl.images.marks import mark
 from podctl.images.unpack import unpack
 from podctl.model.fetching import CacheState, Downloaded
 from podctl.sys.child import Child, Privileges, spawn
@@ -48,13 +48,19 @@ _MAX_REPORT = 8192
 @dataclass(frozen=True, slots=True)
 class Unpacked:
     """What the unpack child reported: the manifest entry, entry count, logical bytes, opaque
-    directories (marked as such), and what was left out."""
+    directories and those no entry describes (marked as such), and what was left out."""
 
     manifest: bytes
     entries: int
     size: int
     opaque: tuple[str, ...]
+    implied: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def implies(self) -> bool:
+        """Whether a directory besides the root looks as the one below it."""
+        return any(path != "." for path in self.implied)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +205,8 @@ class Passage:
             pass
         report, unpacked_raw = _finish(*self._children)
         unpacked = _unpacked(unpacked_raw)
-        if self._transfer.staging is not None and unpacked.opaque:
-            mark_opaque(self._transfer.staging, unpacked.opaque)
+        if self._transfer.staging is not None and self._transfer.layout.whiteouts:
+            mark(self._transfer.staging, unpacked.opaque, unpacked.implied)
         done = report["done"]
         return (
             ingested_from_json(report["ingested"]),
@@ -381,7 +387,8 @@ def _unpack(tar_fd: int, transfer: Transfer) -> Any:
         "manifest": done.manifest,
         "entries": done.entries,
         "size": done.size,
-        "opaque": [path.encode("utf-8", "surrogateescape") for path in done.opaque],
+        "opaque": _encoded(done.opaque),
+        "implied": _encoded(done.implied),
         "warnings": list(done.warnings),
     }
 
@@ -408,9 +415,18 @@ def _unpacked(value: Any) -> Unpacked:
         manifest=bytes(value["manifest"] or b""),
         entries=int(value["entries"]),
         size=int(value["size"]),
-        opaque=tuple(bytes(path).decode("utf-8", "surrogateescape") for path in value["opaque"]),
+        opaque=_decoded(value["opaque"]),
+        implied=_decoded(value["implied"]),
         warnings=tuple(str(warning) for warning in value["warnings"]),
     )
+
+
+def _encoded(paths: tuple[str, ...]) -> list[bytes]:
+    return [path.encode("utf-8", "surrogateescape") for path in paths]
+
+
+def _decoded(paths: Any) -> tuple[str, ...]:
+    return tuple(bytes(path).decode("utf-8", "surrogateescape") for path in paths)
 
 
 def _outcome(child: Child) -> tuple[bool, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from podctl.errors import ArchiveInvalid
 from podctl.images.tarstream import display
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from podctl.images.tarstream import Entry, TarStream
 
 MAX_WARNINGS = 100
-#: caps on what is remembered about opaque directories; more than any real layer has.
-MAX_OPAQUE = 65536
-MAX_OPAQUE_BYTES = 4 << 20
+#: caps on what is remembered about directories; more than any real layer has.
+MAX_PATHS = 65536
+MAX_PATH_BYTES = 5 << 20
 
 Attributes = tuple[int, int, int, int]
 #: mode, uid, gid, mtime of directories no entry describes; a fixed time, so that unpacking the
@@ -57,8 +57,8 @@ class Tree(Protocol):
     def opaque(self, path: bytes) -> None:
         """Hide the lower layers' content of the directory (`b""`: the root)."""
 
-    def finish(self) -> tuple[bytes, ...]:
-        """Settle what had to wait; return the directories that are opaque, sorted."""
+    def finish(self) -> Settled:
+        """Settle what had to wait."""
 
     def close(self) -> None:
         """Release what is held; after `finish`, or instead of it."""
@@ -94,10 +94,23 @@ class Budget:
             raise ArchiveInvalid("archive: jumps too often between deep directories")
 
 
-class Opaque:
-    """The set of opaque directories, bounded."""
+class Settled(NamedTuple):
+    """What is left to say of a finished tree: directories that are opaque, and directories that no
+    entry describes; both sorted, `b""` being the root."""
 
-    def __init__(self) -> None:
+    opaque: tuple[bytes, ...]
+    implied: tuple[bytes, ...] = ()
+
+
+class Paths:
+    """A set of directories, bounded.
+
+    Args:
+        what: they are, for the refusal.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
         self.paths: set[bytes] = set()
         self._size = 0
 
@@ -107,8 +120,56 @@ class Opaque:
             return
         self.paths.add(path)
         self._size += len(path)
-        if len(self.paths) > MAX_OPAQUE or self._size > MAX_OPAQUE_BYTES:
-            raise ArchiveInvalid("archive: too many opaque directories")
+        if len(self.paths) > MAX_PATHS or self._size > MAX_PATH_BYTES:
+            raise ArchiveInvalid(f"archive: too many {self._what}")
+
+    def discard(self, path: bytes) -> None:
+        """Forget a directory."""
+        if path in self.paths:
+            self.paths.remove(path)
+            self._size -= len(path)
+
+
+class Implied:
+    """The directories that no entry describes, while some are described later and some removed.
+
+    What was removed is remembered and applied at the end: looking up every directory again could
+    be made to take for ever by an archive of deep ones.
+    """
+
+    def __init__(self) -> None:
+        self._made = Paths("directories without an entry")
+        self._removed = Paths("directories that are replaced")
+        self._times: dict[bytes, int] = {}
+        self._removals: dict[bytes, int] = {}
+        self._now = 0
+
+    def add(self, path: bytes) -> None:
+        """It was made on the way to something."""
+        self._now += 1
+        self._made.add(path)
+        self._times[path] = self._now
+
+    def describe(self, path: bytes) -> None:
+        """An entry describes it."""
+        self._made.discard(path)
+
+    def remove(self, path: bytes) -> None:
+        """It is removed, with all below it."""
+        self._now += 1
+        self._removed.add(path)
+        self._removals[path] = self._now
+
+    def standing(self) -> tuple[bytes, ...]:
+        """Those that are there in the end, sorted."""
+        return tuple(path for path in sorted(self._made.paths) if not self._gone(path))
+
+    def _gone(self, path: bytes) -> bool:
+        if not self._removals:
+            return False
+        made = self._times[path]
+        ends = [at for at, letter in enumerate(path) if letter == 0x2F]
+        return any(self._removals.get(path[:end], 0) > made for end in (*ends, len(path)))
 
 
 class Warnings:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
-from podctl.images.tree import Opaque, bad_link, not_a_directory
+from podctl.images.tree import Paths, Settled, bad_link, not_a_directory
 
 if TYPE_CHECKING:
     from podctl.images.tarstream import Entry, TarStream
@@ -77,7 +77,7 @@ class TreeScan:
     def __init__(self, whiteouts: bool, budget: Budget) -> None:
         self._whiteouts = whiteouts
         self._budget = budget
-        self._opaque = Opaque()
+        self._opaque = Paths("opaque directories")
         self._nodes = _Nodes()
         self._last = _ROOT
         # The current directory: its components, and their numbers behind the root's.
@@ -143,12 +143,13 @@ class TreeScan:
         self._enter(path)
         self._opaque.add(path)
 
-    def finish(self) -> tuple[bytes, ...]:
-        return tuple(
+    def finish(self) -> Settled:
+        opaque = tuple(
             path
             for path in sorted(self._opaque.paths)
             if not path or self._find(path) == _DIRECTORY
         )
+        return Settled(opaque)
 
     def close(self) -> None:
         """Nothing is held."""

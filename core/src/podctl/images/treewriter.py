@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from podctl.images.descriptors import CREATE, DIRECTORY, DescriptorLimit, remove
 from podctl.images.tarstream import display
-from podctl.images.tree import IMPLIED, Opaque, bad_link, not_a_directory
+from podctl.images.tree import IMPLIED, Implied, Paths, Settled, bad_link, not_a_directory
 
 if TYPE_CHECKING:
     from podctl.images.tarstream import Entry, TarStream
@@ -61,11 +61,14 @@ class TreeWriter:
         self._whiteouts = whiteouts
         self._budget = budget
         self._warnings = warnings
-        self._opaque = Opaque()
+        self._opaque = Paths("opaque directories")
+        self._implied = Implied()
         self._owns = os.geteuid() == 0
         gives_group = bool(os.fstat(root_fd).st_mode & stat.S_ISGID)
         self._root = _Frame(b"", root_fd, 0, None, gives_group=gives_group)
         self._root_attributes = IMPLIED
+        if whiteouts:
+            self._implied.add(b"")
         self._frames: list[_Frame] = []
         self._top = self._root
         self._path = b""
@@ -73,6 +76,7 @@ class TreeWriter:
 
     def root(self, entry: Entry, xattrs: dict[bytes, bytes]) -> None:
         self._root_attributes = _attributes(entry)
+        self._implied.describe(b"")
         self._replace_xattrs(self._root.fd, xattrs)
 
     def directory(self, path: bytes, entry: Entry, xattrs: dict[bytes, bytes]) -> None:
@@ -157,16 +161,16 @@ class TreeWriter:
         self._enter(path)
         self._opaque.add(path)
 
-    def finish(self) -> tuple[bytes, ...]:
+    def finish(self) -> Settled:
         self._leave_down_to(0)
-        opaque = tuple(path for path in sorted(self._opaque.paths) if self._is_directory(path))
+        settled = Settled(self._standing(self._opaque), self._implied.standing())
         mode, uid, gid, mtime = self._root_attributes
         fd = self._root.fd
         if self._owns:
             os.fchown(fd, uid, gid)
         os.fchmod(fd, mode)
         os.utime(fd, ns=(mtime, mtime))
-        return opaque
+        return settled
 
     def close(self) -> None:
         """Close every descriptor, settling nothing."""
@@ -220,6 +224,9 @@ class TreeWriter:
             self._hide_lower(path)
         self._budget.take()
         self._make(name, path, IMPLIED)
+        if self._whiteouts:
+            # Without them there are no lower layers it could look like.
+            self._implied.add(path)
 
     def _make_over(
         self, name: bytes, path: bytes, attributes: Attributes, xattrs: dict[bytes, bytes]
@@ -235,6 +242,7 @@ class TreeWriter:
             self._push(frame, path)
             self._set_directory(frame, attributes)
             self._replace_xattrs(frame.fd, xattrs)
+        self._implied.describe(path)
 
     def _push(self, frame: _Frame, path: bytes) -> None:
         self._frames.append(frame)
@@ -319,6 +327,8 @@ class TreeWriter:
             self._opaque.add(path)
 
     def _remove(self, name: bytes) -> None:
+        if self._whiteouts and stat.S_ISDIR(os.lstat(name, dir_fd=self._top.fd).st_mode):
+            self._implied.remove(self._path + b"/" + name if self._path else name)
         remove(self._top.fd, name, self._limit)
         self._top.changed = True
 
@@ -340,6 +350,9 @@ class TreeWriter:
                 os.close(fd)
             fd = below
         return fd
+
+    def _standing(self, paths: Paths) -> tuple[bytes, ...]:
+        return tuple(path for path in sorted(paths.paths) if self._is_directory(path))
 
     def _is_directory(self, path: bytes) -> bool:
         try:

@@ -55,6 +55,8 @@ class Unpacked:
         size: sum of the files' sizes, in bytes.
         opaque: directories that hide the lower layers' content (OCI), `.` being the root; paths
             with undecodable bytes as surrogates. Who may set `trusted.*` attributes marks them.
+        implied: directories that no entry describes, in the same form; empty where nothing was
+            written.
         warnings: what was left out.
     """
 
@@ -62,6 +64,7 @@ class Unpacked:
     entries: int
     size: int
     opaque: tuple[str, ...]
+    implied: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
@@ -107,7 +110,7 @@ class _Unpacker:
             self._all()
             if self._layout.manifest is not None and self._manifest is None:
                 raise ArchiveInvalid(f"archive: has no '{self._layout.manifest}' entry")
-            opaque = self._tree.finish()
+            settled = self._tree.finish()
         except OSError as error:
             raise _host_error(error, "archive") from error
         finally:
@@ -117,7 +120,8 @@ class _Unpacker:
             self._manifest,
             self._entries,
             self._size,
-            tuple((path or b".").decode("utf-8", "surrogateescape") for path in opaque),
+            _shown(settled.opaque),
+            _shown(settled.implied),
             self._warnings.all(),
         )
 
@@ -252,6 +256,10 @@ class _Unpacker:
         # AUFS made whiteouts as hard links to one of its own files.
         if entry.kind not in (tarstream.FILE, tarstream.HARDLINK):
             raise ArchiveInvalid(f"{entry}: a whiteout that is a {entry.kind}")
+
+
+def _shown(paths: tuple[bytes, ...]) -> tuple[str, ...]:
+    return tuple((path or b".").decode("utf-8", "surrogateescape") for path in paths)
 
 
 def _normalise(name: bytes, entry: Entry) -> bytes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import NotFound, PodctlError, Refused, StoreCorrupt
 from podctl.images.stored import BlobDamaged, describe, renew_record, reread
+from podctl.store import write_notes
 from podctl.store.layout import IMAGES, LAYERS, TREES
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def replace_layer(store: Store, fresh: Reread, manifest: bytes | None) -> None:
     """
     layer = fresh.as_layer()
     refuse_in_use(store, layer.diff_id)
-    fresh.piece.write_notes(layer.diff_id, layer.blob, layer.size, manifest)
+    write_notes(layer, manifest)
     fresh.staging.sync()
     with store.locks.preparing():
         fresh.piece.replace_layer(layer.diff_id)

@@ -171,7 +171,7 @@ def _make_roots(pod: LockedPod, contents: Contents, store: Store) -> dict[str, R
         os.mkdir(target, 0o755)
         if contents.overlay:
             roots[name] = rootfs(store, image)
-            _make_overlay(pod.path(f"overlay/{name}"), roots[name].lowers[0])
+            _make_overlay(pod.path(f"overlay/{name}"), roots[name].lowers)
         else:
             copy_into(store, image, target)
             roots[name] = RootFilesystem(())
@@ -188,12 +188,18 @@ def _needs(images: Iterable[Resolved], *, overlay: bool) -> bytes:
     )
 
 
-def _make_overlay(directory: str, lower: str) -> None:
-    """Upper and work directory; `/` of the merged tree takes its attributes from the upper."""
+def _make_overlay(directory: str, lowers: Sequence[str]) -> None:
+    """Upper and work directory; `/` of the merged tree takes its attributes from the upper.
+
+    They are those of the highest layer that describes its root.
+    """
+    from podctl.store.copying import IMPLIED, marked
+
+    described = (lower for lower in lowers if not marked(lower, IMPLIED))
     os.mkdir(directory, _PRIVATE)
     os.mkdir(f"{directory}/work", _PRIVATE)
     os.mkdir(f"{directory}/upper", _PRIVATE)
-    status = os.stat(lower)
+    status = os.stat(next(described, lowers[-1]))
     os.chown(f"{directory}/upper", status.st_uid, status.st_gid)
     # Also clears the set-group-id bit that directories inherit from the data directory.
     os.chmod(f"{directory}/upper", status.st_mode & 0o7777)

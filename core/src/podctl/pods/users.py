@@ -7,10 +7,14 @@ a number is a number even where a user has digits for a name (CVE-2016-3697).
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import InvalidInput, NotFound
 from podctl.model.plan import Account, Identity
 from podctl.sys.inroot import open_in_root, read_file_in_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: bytes of /etc/passwd or /etc/group
 _MAX_FILE = 1 << 20
@@ -25,28 +29,56 @@ def resolve(root_fd: int, account: Account) -> Identity:
         NotFound: a user, a group or a file is not in the image.
         InvalidInput: a number is out of range, or the image's file is unusable.
     """
-    uid, own_gid = _user(root_fd, account.user)
-    gid = own_gid if account.group == "" else _group(root_fd, account.group)
     groups = tuple(_in_range("supplementary group", number) for number in account.groups)
-    return Identity(uid, gid, groups)
+    if account.group != "":
+        uid = _user(root_fd, account.user).uid
+        return Identity(uid, _group(root_fd, account.group), groups)
+    user = _user(root_fd, account.user, own_groups=True)
+    return Identity(user.uid, user.gid, (*groups, *_memberships(root_fd, user.name)))
 
 
-def _user(root_fd: int, user: str) -> tuple[int, int]:
-    """Return (uid, gid for an empty group)."""
+class _User(NamedTuple):
+    """A user, with the group of its entry; `name` is None for one without an entry."""
+
+    uid: int
+    gid: int = 0
+    name: bytes | None = None
+
+
+def _user(root_fd: int, user: str, *, own_groups: bool = False) -> _User:
+    """Find a user; `own_groups`: also what /etc/passwd says of a number."""
     if _is_number(user):
         uid = _in_range("user", int(user))
-        return uid, uid
+        found = _entry_of_number(root_fd, uid) if own_groups else None
+        return found or _User(uid)
     if user.startswith("/"):
         owner = _owner(root_fd, user)
-        return owner.st_uid, owner.st_gid
+        return _User(owner.st_uid, owner.st_gid)
     fields = _entry(root_fd, "/etc/passwd", user)
     if fields is None:
         if user == "root":
-            return 0, 0
+            return _User(0)
         raise NotFound(
             f'user "{user}" is not in the image\'s /etc/passwd', hint="give a number with --user"
         )
-    return _field(fields, 2, "/etc/passwd"), _field(fields, 3, "/etc/passwd")
+    return _User(_field(fields, 2, "/etc/passwd"), _field(fields, 3, "/etc/passwd"), fields[0])
+
+
+def _entry_of_number(root_fd: int, uid: int) -> _User | None:
+    """The first user of that number. Its name is looked for in /etc/group, never the number."""
+    for fields in _lines(root_fd, "/etc/passwd"):
+        # As text: int() is slow on endless digits, and refuses some.
+        if fields[2].isdigit() and fields[2].lstrip(b"0") == str(uid).encode().lstrip(b"0"):
+            return _User(uid, _field(fields, 3, "/etc/passwd"), fields[0])
+    return None
+
+
+def _memberships(root_fd: int, name: bytes | None) -> tuple[int, ...]:
+    """The groups that list the user."""
+    if not name:
+        return ()
+    listing = [fields for fields in _lines(root_fd, "/etc/group") if name in fields[3].split(b",")]
+    return tuple(_field(fields, 2, "/etc/group") for fields in listing)
 
 
 def _group(root_fd: int, group: str) -> int:
@@ -88,24 +120,28 @@ def _owner(root_fd: int, path: str) -> os.stat_result:
 
 def _entry(root_fd: int, path: str, name: str) -> list[bytes] | None:
     """The first line of the database for `name`, split; None when there is none."""
+    wanted = name.encode(errors="surrogateescape")
+    return next((fields for fields in _lines(root_fd, path) if fields[0] == wanted), None)
+
+
+def _lines(root_fd: int, path: str) -> Iterator[list[bytes]]:
+    """The lines of a database that have the four fields all have, split; none without a file."""
     try:
         data = read_file_in_root(root_fd, path, _MAX_FILE)
     except FileNotFoundError:
-        return None
+        return
     except OSError as error:
         raise InvalidInput(f"the image's {path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise InvalidInput(f"the image's {error}") from None
-    wanted = name.encode(errors="surrogateescape")
     for line in data.split(b"\n"):
         fields = line.split(b":")
-        if fields[0] == wanted and len(fields) >= 4:
-            return fields
-    return None
+        if len(fields) >= 4:
+            yield fields
 
 
 def _field(fields: list[bytes], index: int, path: str) -> int:
     text = fields[index].decode("ascii", "replace")
-    if not _is_number(text) or int(text) > _MAX_ID:
-        raise InvalidInput(f"the image's {path} gives {text!r} as the number of an entry")
+    if not _is_number(text) or len(text) > 20 or int(text) > _MAX_ID:
+        raise InvalidInput(f"the image's {path} gives {text[:40]!r} as the number of an entry")
     return int(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from podctl.store.records import ImageRecord, RemoteRecord, Verification
-from podctl.store.store import StagedImage, StagedLayer, Store, document_key
+from podctl.store.store import StagedImage, StagedLayer, Store, document_key, write_notes
 
 if TYPE_CHECKING:
     from podctl.store.staging import Partial, Staging
@@ -20,6 +20,7 @@ __all__ = [
     "Store",
     "Verification",
     "document_key",
+    "write_notes",
 ]
 
 

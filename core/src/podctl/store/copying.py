@@ -3,7 +3,8 @@
 The rules are overlayfs's, so that a copied root filesystem is what an overlay of the same layers
 would show: the highest layer that has a name decides what it is; directories merge down to the
 first layer that has something else there; a whiteout (a 0/0 character device) and an opaque
-directory end the merge. FIFOs are made anew and never opened (CVE-2018-15664 and its kin).
+directory end the merge. Beyond them, a directory its layer does not describe looks as the one
+below it. FIFOs are made anew and never opened (CVE-2018-15664 and its kin).
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPAQUE = "trusted.overlay.opaque"
+#: overlayfs's mark (Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories")
+OPAQUE = "trusted.overlay.opaque"
+#: a directory that no entry of its layer's archive describes
+IMPLIED = "trusted.podctl.implied"
+_OURS = ("trusted.overlay.", "trusted.podctl.", "system.nfs")
 _CHUNK = 1 << 20
 _FICLONE = 0x40049409
 #: errno of linkat(2) and of FICLONE that mean: copy instead
@@ -105,7 +110,7 @@ class _Merge:
         try:
             for index in contributors:
                 opened[index] = _open(self._sources[index].root_fd, path)
-                if _is_opaque(opened[index]):
+                if marked(opened[index], OPAQUE):
                     break
             for name, founds in self._entries(path, opened).items():
                 inside = f"{path}/{name}" if path else name
@@ -115,7 +120,8 @@ class _Merge:
                     below.append((inside, [found.source for found in founds]))
                 else:
                     self._leaf(opened[first.source], first, name, target, inside)
-            top = opened[contributors[0]]
+            described = (fd for fd in opened.values() if not marked(fd, IMPLIED))
+            top = next(described, opened[contributors[0]])
             self._copy_attributes(top, target, os.fstat(top), path)
             self._size += os.fstat(target).st_blocks * 512
         finally:
@@ -219,7 +225,7 @@ class _Merge:
         if os.geteuid() == 0:
             os.fchown(target, status.st_uid, status.st_gid)
         for name in os.listxattr(source):
-            if name.startswith(("trusted.overlay.", "system.nfs")):
+            if name.startswith(_OURS):
                 continue
             try:
                 os.setxattr(target, name, os.getxattr(source, name))
@@ -273,8 +279,9 @@ def _is_whiteout(status: os.stat_result) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
-def _is_opaque(fd: int) -> bool:
+def marked(directory: int | str, name: str) -> bool:
+    """Whether an unpacked layer's directory (descriptor or path) has a mark."""
     try:
-        return os.getxattr(fd, _OPAQUE) == b"y"
+        return os.getxattr(directory, name) == b"y"
     except OSError:
         return False

@@ -182,15 +182,18 @@ class Piece:
         os.mkdir("rootfs", PRIVATE_MODE, dir_fd=self._layer_fd)
         os.chmod("rootfs", 0o755, dir_fd=self._layer_fd)
 
-    def write_notes(self, diff_id: str, blob: str, size: int, manifest: bytes | None) -> None:
+    def write_notes(
+        self, diff_id: str, blob: str, size: int, manifest: bytes | None, *, implies: bool = False
+    ) -> None:
         """Put the completion mark, and the archive's manifest, beside the unpacked tree.
 
         Args:
             size: bytes of the uncompressed layer.
+            implies: whether it has directories, besides its root, that look as those below it.
         """
         if self._layer is None:
             return
-        note = seal({"diff_id": diff_id, "blob": blob, "size": size})
+        note = seal({"diff_id": diff_id, "blob": blob, "size": size, "implies": implies})
         if manifest is not None:
             write_atomic(f"{self._layer}/manifest", manifest, mode=PRIVATE_FILE, durable=False)
         write_atomic(f"{self._layer}/done.json", note, mode=PRIVATE_FILE, durable=False)

@@ -55,19 +55,27 @@ class StagedLayer(NamedTuple):
     Args:
         size: bytes of the uncompressed layer.
         piece: where it lies in staging; None where the store has it already.
+        implies: see LayerNote.
     """
 
     diff_id: str
     blob: str
     size: int
     piece: Piece | None
+    implies: bool = False
 
 
 class LayerNote(NamedTuple):
-    """What a complete layer was unpacked from: its blob, and the bytes of the uncompressed tar."""
+    """What a complete layer was unpacked from.
+
+    Args:
+        size: bytes of the uncompressed tar.
+        implies: whether it has directories, besides its root, that look as those below it.
+    """
 
     blob: str
     size: int
+    implies: bool
 
 
 class StagedImage(NamedTuple):
@@ -299,7 +307,7 @@ class Store:
         path = f"{self.layout.layer(diff_id)}/done.json"
         try:
             note = unseal(read_small(path, MAX_RECORD))
-            return LayerNote(str(note["blob"]), int(note["size"]))
+            return LayerNote(str(note["blob"]), int(note["size"]), bool(note["implies"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -366,8 +374,7 @@ class Store:
         record = self._new_record(staged)
         manifest = None if record.layered else staged.manifest
         for layer in staged.layers:
-            if layer.piece is not None:
-                layer.piece.write_notes(layer.diff_id, layer.blob, layer.size, manifest)
+            write_notes(layer, manifest)
         if record.document:
             staging.write_document(staged.manifest)
         directory = staging.write_record(record, staged.manifest, staged.signature)
@@ -389,8 +396,8 @@ class Store:
             manifest: of an archive; None for layers of a layered image.
         """
         pieces = [(layer, layer.piece) for layer in layers if layer.piece is not None]
-        for layer, piece in pieces:
-            piece.write_notes(layer.diff_id, layer.blob, layer.size, manifest)
+        for layer, _ in pieces:
+            write_notes(layer, manifest)
         staging.sync()
         with self.locks.preparing():
             for layer, piece in pieces:
@@ -555,6 +562,18 @@ class Store:
             ) from None
         except (OSError, ValueError) as error:
             raise _unreadable(self.layout.path(name), error) from error
+
+
+def write_notes(layer: StagedLayer, manifest: bytes | None) -> None:
+    """Mark a staged layer as complete.
+
+    Args:
+        manifest: of an archive; None for a layer of a layered image.
+    """
+    if layer.piece is not None:
+        layer.piece.write_notes(
+            layer.diff_id, layer.blob, layer.size, manifest, implies=layer.implies
+        )
 
 
 def document_key(document: bytes) -> str:
