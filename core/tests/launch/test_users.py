@@ -24,9 +24,19 @@ short:x:5
 big:x:4294967296:1::/:
 minus:x:-1:0::/:
 hex:x:0x10:0::/:
+endless:x:{endless}:0::/:
 +nis::::::
+""".replace("{endless}", "9" * 5000)
+GROUP = """\
+root:x:0:
+web:x:2002:
+1000:x:0:
+nobody-s:x:
+logs:x:30:other,web
+tapes:x:31:web,1001
+digits:x:32:77,1001
+webs:x:33:webs,we
 """
-GROUP = "root:x:0:\nweb:x:2002:\n1000:x:0:\nnobody-s:x:\n"
 
 
 @pytest.fixture
@@ -52,7 +62,7 @@ def look_up(root: Path, user: str, group: str = "0", groups: tuple[int, ...] = (
         ("web", "web", (1001, 2002)),
         ("web", "5", (1001, 5)),
         ("web", "", (1001, 1002)),
-        ("77", "", (77, 77)),
+        ("77", "", (77, 0)),
         ("1000", "1000", (1000, 1000)),
         ("0001", "007", (1, 7)),
         ("4294967294", "4294967294", (4294967294, 4294967294)),
@@ -62,7 +72,36 @@ def look_up(root: Path, user: str, group: str = "0", groups: tuple[int, ...] = (
 def test_names_and_numbers(root: Path, user: str, group: str, expected: tuple[int, int]) -> None:
     found = look_up(root, user, group, (5, 6))
     assert (found.uid, found.gid) == expected
-    assert found.groups == (5, 6)
+    assert found.groups[:2] == (5, 6)
+
+
+@pytest.mark.parametrize(
+    ("user", "group", "expected"),
+    [
+        ("web", "", Identity(1001, 1002, (5, 30, 31))),
+        ("1001", "", Identity(1001, 1002, (5, 30, 31))),
+        # A given group takes the place of the user's own ones, as in docker.
+        ("web", "web", Identity(1001, 2002, (5,))),
+        ("1001", "0", Identity(1001, 0, (5,))),
+        # A number is no name, neither of a user nor in a list of members.
+        ("77", "", Identity(77, 0, (5,))),
+        ("1000", "", Identity(1000, 0, (5,))),
+    ],
+)
+def test_an_empty_group_is_the_user_s_own_groups(
+    root: Path, user: str, group: str, expected: Identity
+) -> None:
+    assert look_up(root, user, group, (5,)) == expected
+
+
+def test_own_groups_of_a_malformed_database_are_refused(root: Path) -> None:
+    (root / "etc" / "group").write_text("logs:x:4294967296:web\n")
+    with pytest.raises(InvalidInput, match="/etc/group"):
+        look_up(root, "web", "")
+    assert look_up(root, "web", "5") == Identity(1001, 5)
+    (root / "etc" / "passwd").write_text("web:x:1001:-1::/:\n")
+    with pytest.raises(InvalidInput, match="/etc/passwd"):
+        look_up(root, "1001", "")
 
 
 @pytest.mark.parametrize("number", ["4294967295", "4294967296", "99999999999999999999999"])
@@ -81,7 +120,7 @@ def test_what_looks_like_a_number_is_a_name_nobody_has(root: Path, user: str) ->
         look_up(root, user)
 
 
-@pytest.mark.parametrize("user", ["big", "minus", "hex", "+nis"])
+@pytest.mark.parametrize("user", ["big", "minus", "hex", "+nis", "endless"])
 def test_entry_without_a_proper_number_is_refused(root: Path, user: str) -> None:
     with pytest.raises(InvalidInput, match="/etc/passwd"):
         look_up(root, user)

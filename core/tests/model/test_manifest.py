@@ -194,6 +194,7 @@ BAD_APP: list[tuple[dict[str, Any], str]] = [
     ({"user": "-1"}, "user '-1' is not in"),
     ({"user": "0:0"}, "no number, name or absolute path"),
     ({"group": ...}, "group is required"),
+    ({"group": ""}, "group is required"),
     ({"group": "99999999999999999999999"}, "group 9"),
     ({"supplementaryGIDs": [-1]}, "supplementaryGIDs -1"),
     ({"supplementaryGIDs": [4294967295]}, "supplementaryGIDs 4294967295"),

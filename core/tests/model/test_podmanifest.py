@@ -117,6 +117,17 @@ def test_what_rkt_writes_is_read() -> None:
     assert manifest.volumes[1].read_only is False
 
 
+def test_the_group_may_be_the_user_s_own() -> None:
+    app = {"exec": ["/x"], "user": "web", "group": ""}
+    data = json.dumps(
+        {"acKind": "PodManifest", "acVersion": "0.8.11", "apps": [{**APP, "app": app}]}
+    ).encode()
+    manifest = parse_pod_manifest(data)
+    assert manifest.apps[0].app is not None
+    assert manifest.apps[0].app.group == ""
+    assert parse_pod_manifest(manifest.to_json()) == manifest
+
+
 def test_apps_are_found_by_name() -> None:
     assert FULL.app_named("register") is FULL.apps[1]
     assert FULL.app_named("nothing") is None
@@ -144,6 +155,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"apps": [{"name": "a", "image": {"id": "../../../etc"}}]}, "image id"),
     ({"apps": [{"name": "a", "image": {"id": ID, "name": "A"}}]}, "name 'A'"),
     ({"apps": [{**APP, "app": {"exec": ["/x"], "user": "0"}}]}, "group is required"),
+    ({"apps": [{**APP, "app": {"exec": ["/x"], "user": "", "group": ""}}]}, "user is required"),
     ({"apps": [{**APP, "readOnlyRootFs": True}]}, "must be spelt 'readOnlyRootFS'"),
     ({"apps": [{**APP, "readOnly": True}]}, "unknown key 'readOnly'"),
     (

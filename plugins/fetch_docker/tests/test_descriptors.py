@@ -101,6 +101,7 @@ def test_every_member_is_read() -> None:
         ({"mediaType": "a/b/c"}, "no media type"),
         ({"mediaType": "a/b; charset=utf-8"}, "no media type"),
         ({"mediaType": "a/" + "b" * 128}, "no media type"),
+        ({"mediaType": "a/b;\n"}, "no media type"),
         ({"mediaType": "ä/b"}, "no media type"),
         ({"mediaType": 1}, "must be a string"),
         ({"digest": ...}, "digest is required"),
@@ -123,6 +124,11 @@ def test_every_member_is_read() -> None:
 def test_malformed_descriptors_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ManifestInvalid, match=message):
         parsed(**fields)
+
+
+def test_a_media_type_may_have_a_parameter() -> None:
+    kind = "application/vnd.dev.sigstore.bundle+json;version=0.1"
+    assert parsed(mediaType=kind).media_type == kind
 
 
 def test_unknown_members_are_left_alone() -> None:

@@ -64,7 +64,7 @@ class App(NamedTuple):
     Args:
         exec: argv; may be empty, then the user must supply one.
         user: number, name or absolute path, as written (see names.parse_principal).
-        group: likewise.
+        group: likewise; in a pod it may be empty, for the user's own groups (plan.Account).
         supplementary_gids: further numeric groups.
         event_handlers: `pre-start` and `post-stop` -> argv.
         working_directory: absolute, `/` by default.
@@ -149,24 +149,27 @@ def check_kind(fields: Fields, kind: str) -> None:
         raise fields.error(f"acKind must be {kind}")
 
 
-def parse_app_of(parent: Fields) -> App | None:
+def parse_app_of(parent: Fields, *, in_pod: bool = False) -> App | None:
     """Read the optional `app` section of an image manifest or of a pod manifest's app.
+
+    Args:
+        in_pod: the group may be an empty string; appc has no word for what other images leave out.
 
     Raises:
         ManifestInvalid: it breaks the schema.
     """
     fields = parent.child("app", _APP_KEYS)
-    return None if fields is None else _parse_app(fields)
+    return None if fields is None else _parse_app(fields, in_pod=in_pod)
 
 
-def _parse_app(fields: Fields) -> App:
+def _parse_app(fields: Fields, *, in_pod: bool) -> App:
     if not fields.has("exec"):
         raise fields.error("exec is required")
     directory = fields.get("workingDirectory", str) or "/"
     return App(
         exec=parse_argv(fields, "exec"),
         user=_principal(fields, "user"),
-        group=_principal(fields, "group"),
+        group="" if in_pod and fields.get("group", str) == "" else _principal(fields, "group"),
         supplementary_gids=tuple(
             fields.call(check_id, number, "supplementaryGIDs")
             for number in fields.integers("supplementaryGIDs")
@@ -366,7 +369,7 @@ def app_from_value(value: object, *, what: str = "app") -> App:
     Raises:
         ManifestInvalid: it breaks the schema.
     """
-    app = parse_app_of(Fields({"app": value}, what, "app"))
+    app = parse_app_of(Fields({"app": value}, what, "app"), in_pod=True)
     if app is None:
         raise ManifestInvalid(f"{what} must be an object")
     return app

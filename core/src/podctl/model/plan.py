@@ -89,7 +89,8 @@ class Account(NamedTuple):
 
     A number means that number, a name is looked up in the root's /etc/passwd or /etc/group, an
     absolute path stands for the owner of that file in the root. `groups` are the supplementary
-    ones. An empty group is the user's own (of /etc/passwd, or the uid's number).
+    ones. An empty group is the user's own of /etc/passwd (0 where there is none), and adds those of
+    /etc/group that list the user.
     """
 
     user: str

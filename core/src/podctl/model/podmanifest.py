@@ -180,7 +180,7 @@ def _parse_runtime_app(item: Fields) -> RuntimeApp:
         image_id=image.call(check_image_id, image.need("id", str)),
         image_name=None if image_name is None else image.call(check_identifier, image_name, "name"),
         image_labels=image.call(labels_from_pairs, image.pairs("labels")),
-        app=parse_app_of(item),
+        app=parse_app_of(item, in_pod=True),
         read_only_root_fs=item.get("readOnlyRootFS", bool) or False,
         mounts=tuple(parse_mount(mount) for mount in item.items("mounts", "volume path appVolume")),
         annotations=parse_annotations(item),

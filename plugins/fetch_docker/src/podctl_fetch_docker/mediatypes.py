@@ -73,9 +73,14 @@ def bare(content_type: str) -> str:
 
 
 def is_media_type(text: str) -> bool:
-    """Whether `text` is `type/subtype` as RFC 6838 section 4.2 allows them."""
-    kind, slash, subtype = text.partition("/")
-    return bool(slash) and _is_restricted_name(kind) and _is_restricted_name(subtype)
+    """Whether `text` is `type/subtype` as RFC 6838 section 4.2 allows them.
+
+    Sigstore's older bundles have a parameter behind it: `;version=0.1`.
+    """
+    name, _, parameters = text.partition(";")
+    kind, slash, subtype = name.partition("/")
+    plain = parameters.isascii() and parameters.isprintable() and " " not in parameters
+    return bool(slash) and plain and _is_restricted_name(kind) and _is_restricted_name(subtype)
 
 
 def _is_restricted_name(text: str) -> bool:
