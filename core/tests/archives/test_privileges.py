@@ -76,7 +76,7 @@ def test_nothing_is_opened_by_a_path_from_the_root(tmp_path: Path) -> None:
     assert len(calls) > 5
     for call in calls:
         assert re.search(r"\w+at\w*\(", call), call
-        if re.search(r"utimensat\(\d+, NULL", call):
+        if ("utimensat(" in call and ", NULL" in call) or "AT_EMPTY_PATH" in call:
             continue  # futimens(3), fstat(2)
         name = re.search(r'\(("[^"]*", )?\d+, "([^"]*)"', call)
         assert name is not None, call
