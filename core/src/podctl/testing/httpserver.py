@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import socket
+import ssl
 import struct
 import termios
 import threading
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 REASONS = {200: "OK", 202: "Accepted", 206: "Partial Content", 304: "Not Modified"}
 #: Longest request head that is read, in bytes; the same for its body.
 MAX_HEAD = 1 << 16
+_TLS_HANDSHAKE = b"\x16\x03"
 
 
 class Request(NamedTuple):
@@ -371,6 +373,10 @@ def _read_request(client: socket.socket, waiting: bytes) -> tuple[Request | None
         if not data or len(waiting) > MAX_HEAD:
             return None, b""
         waiting += data
+        if waiting.startswith(_TLS_HANDSHAKE) and not isinstance(client, ssl.SSLSocket):
+            # As Go's server does: who speaks TLS to a plain port is told at once.
+            client.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            return None, b""
     head, _, rest = waiting.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     method, target, _ = first.split(" ", 2)
