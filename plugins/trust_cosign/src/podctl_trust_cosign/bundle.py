@@ -102,7 +102,7 @@ def _subjects(payload: bytes) -> tuple[Subject, ...]:
         raise statement.error(f"_type {kind[:80]!r} is not supported, {STATEMENT_TYPE} is")
     predicate = statement.need("predicateType", str)
     if predicate != PREDICATE_TYPE:
-        raise statement.error(f"an attestation ({predicate[:80]}) is no signature of the image")
+        raise statement.error(f"an attestation ({predicate[:80]!r}) is no signature of the image")
     statement.get("predicate", dict)
     subjects = list(statement.items("subject", "name digest"))
     if not 1 <= len(subjects) <= MAX_SUBJECTS:

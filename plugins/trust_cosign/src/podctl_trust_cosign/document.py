@@ -52,7 +52,7 @@ class SignedDocument:
         has it in `matchRepoDigestOrExact`.
         """
         if self.content(subject.digest) is None:
-            return f"is for {subject.digest[:80]}, which is neither this image nor its index"
+            return f"is for {subject.digest[:80]!r}, which is neither this image nor its index"
         if subject.reference is None:
             return None
         name, at, digest = subject.reference.partition("@")
@@ -63,7 +63,7 @@ class SignedDocument:
         if _repository(claimed) != _repository(self._reference):
             return f"is for {claimed.name}, not for {self._reference.name}"
         if at and self.content(digest) is None:
-            return f"is for {subject.reference[:300]}, and contradicts itself in the digest"
+            return f"is for {subject.reference[:300]!r}, and contradicts itself in the digest"
         return self._tag_objection(claimed, name)
 
     def _tag_objection(self, claimed: Reference, written: str) -> str | None:

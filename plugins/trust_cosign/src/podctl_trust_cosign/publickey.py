@@ -32,6 +32,7 @@ MAX_RSA_BITS = 8192
 #: FIPS 186-5 section A.1.1 (a)
 MIN_RSA_EXPONENT = 65537
 
+_BLANK = " \t\r\n"
 _SPKI, _PKCS1 = "PUBLIC KEY", "RSA PUBLIC KEY"
 _CERTIFICATES = ("CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE")
 #: accepted curves: how people call them, and the hashes used with them. Simple signing takes
@@ -119,12 +120,13 @@ def _read_pem(data: bytes) -> tuple[str, bytes]:
         raise KeyInvalid(
             f"a public key was expected, the file is larger than {MAX_KEY_BYTES} bytes"
         )
-    if not data.strip():
-        raise KeyInvalid("a public key was expected, the file is empty")
     try:
-        lines = [line.strip() for line in data.decode("ascii").strip().splitlines()]
+        text = data.decode("ascii").strip(_BLANK)
     except UnicodeDecodeError:
         raise KeyInvalid("a public key in PEM was expected, the file is no ASCII text") from None
+    if not text:
+        raise KeyInvalid("a public key was expected, the file is empty")
+    lines = [line.strip(_BLANK) for line in text.split("\n")]
     label = lines[0].removeprefix("-----BEGIN ").removesuffix("-----")
     if lines[0] != f"-----BEGIN {label}-----":
         raise KeyInvalid("a public key in PEM was expected, the file does not begin as PEM does")

@@ -31,6 +31,7 @@ _CLOCK_BEGIN, _CLOCK_END = 1609459200, 4102444800
 #: tries of one key on one signature, for a whole set: an Ed25519 key takes milliseconds for each.
 MAX_TRIES = 1024
 _TOLD = 4
+_LONGEST = 400
 
 _READERS = {"simple": read_payload, "bundle": read_bundle}
 
@@ -91,7 +92,7 @@ class ImageVerifier:
         try:
             document = SignedDocument(b"".join(self._parts))
         except InvalidInput as error:
-            raise TrustRefused(f"no good signature: {error.message}") from None
+            raise _refusal([_plain(error.message)]) from None
         good = [
             found
             for number, claim in self._claims
@@ -124,7 +125,7 @@ class ImageVerifier:
         return None
 
     def _note(self, number: int, text: str) -> None:
-        self._notes.append(f"signature {number}: {text}")
+        self._notes.append(f"signature {number}: {_plain(text)}")
 
     def _verdict(self, found: _Good) -> Verdict:
         key = self._keys[found.order]
@@ -149,7 +150,7 @@ def read_claims(data: bytes) -> tuple[list[tuple[int, Claim]], list[str]]:
     try:
         signatures = parse_signatures(data)
     except ManifestInvalid as error:
-        raise KeyInvalid(error.message) from None
+        raise KeyInvalid(_plain(error.message)) from None
     if not signatures:
         raise TrustRefused("image has no signature")
     claims, notes = [], []
@@ -157,7 +158,7 @@ def read_claims(data: bytes) -> tuple[list[tuple[int, Claim]], list[str]]:
         try:
             claims.append((number, _read(found)))
         except ManifestInvalid as error:
-            notes.append(f"signature {number}: {error.message}")
+            notes.append(f"signature {number}: {_plain(error.message)}")
     if not claims:
         raise _refusal(notes)
     return claims, notes
@@ -173,6 +174,12 @@ def _read(found: RegistrySignature) -> Claim:
 def _refusal(notes: Sequence[str]) -> TrustRefused:
     more = f"; and {len(notes) - _TOLD} more" if len(notes) > _TOLD else ""
     return TrustRefused(f"no good signature: {'; '.join(notes[:_TOLD])}{more}")
+
+
+def _plain(text: str) -> str:
+    """Make one line of a message: it may quote what a stranger wrote."""
+    shown = text[:_LONGEST]
+    return shown if shown.isprintable() else shown.encode("unicode_escape").decode()
 
 
 def _moment(seconds: int) -> str:
