@@ -24,6 +24,7 @@ from podctl_fetch_docker.mediatypes import (
     DOCKER_MANIFEST,
     OCI_INDEX,
     OCI_MANIFEST,
+    bare,
 )
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class Repository:
         """
         path = f"referrers/{check_digest(digest)}" + (f"?{query}" if query else "")
         answer, data = self._document(path, MAX_PART, "list of referrers", OCI_INDEX)
-        if answer.status != 200:
+        if answer.status != 200 or bare(answer.headers.get("Content-Type", "")) != OCI_INDEX:
             return None, ""
         return _pinned(answer, data, None), _next_page(answer)
 
