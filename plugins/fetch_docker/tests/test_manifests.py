@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from podctl.errors import ManifestInvalid, Refused
-from podctl_fetch_docker import manifests
 from podctl_fetch_docker.descriptors import Descriptor
 from podctl_fetch_docker.manifests import (
     Index,
@@ -332,7 +331,3 @@ class TestImages:
         layers = [named(GZIP, 2), named(GZIP, 3, urls=["https://example.com"]), named(foreign, 4)]
         found = foreign_layers(parse_manifest(dumped(manifest(layers=layers))))
         assert [layer.digest for layer in found] == [digest(3), digest(4)]
-
-
-def test_accept_asks_for_no_schema_1() -> None:
-    assert set(manifests.ACCEPT) == {OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST}

@@ -45,9 +45,6 @@ MAX_LAYER_ENTRIES = 1000
 #: different layers of one image; an overlay takes 500, and no builder makes more than 127.
 MAX_LAYERS = 256
 
-#: what to send as Accept with a request for a manifest; schema 1 comes only where nothing else is.
-ACCEPT = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
-
 _KEYS = "schemaVersion mediaType artifactType config layers manifests subject annotations"
 #: members that only the one or only the other has.
 _OF_MANIFEST = ("config", "layers")
