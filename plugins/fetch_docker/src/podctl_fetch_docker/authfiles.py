@@ -105,6 +105,8 @@ def _secret_in(
         if not file.data.strip():
             return None
         raise UsageError(error.message) from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{file.path}: is no JSON object")
     # .dockercfg is the table of entries alone.
     legacy = file.path.endswith("/.dockercfg")
     auths = _table({"auths": content} if legacy else content, "auths", file.path)
@@ -167,8 +169,11 @@ def _decoded(auth: str, path: str) -> tuple[str, str]:
     return user, password.rstrip("\0")
 
 
-def _table(content: object, key: str, path: str) -> dict[str, Any]:
-    table = content.get(key) or {} if isinstance(content, dict) else None
+def _table(content: dict[str, Any], key: str, path: str) -> dict[str, Any]:
+    """A table, or nothing; Go writes an empty one as null."""
+    table = content.get(key)
+    if table is None:
+        return {}
     if not isinstance(table, dict):
         raise UsageError(f"{path}: {key} must be an object")
     return table

@@ -52,10 +52,7 @@ def _read(directory: str, around: Surroundings, say: Callable[[str], None]) -> C
         file = read_config(path, around.uid)
         if file is None:
             continue
-        text = file.data.decode("ascii", "replace")
-        if "-----BEGIN CERTIFICATE-----" not in text:
-            raise UsageError(f"{path}: holds no certificate in PEM")
-        authorities.append(text)
+        authorities.append(_checked(file.data.decode("ascii", "replace"), path))
     certificates = {path.removesuffix(".cert") for path in list_config(directory, ".cert")}
     keys = {path.removesuffix(".key") for path in list_config(directory, ".key")}
     for base in sorted(certificates ^ keys):
@@ -68,6 +65,16 @@ def _read(directory: str, around: Surroundings, say: Callable[[str], None]) -> C
     base = keys.pop()
     _look_at_key(f"{base}.key", around, say)
     return Certificates("\n".join(authorities), (f"{base}.cert", f"{base}.key"))
+
+
+def _checked(text: str, path: str) -> str:
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError):
+        raise UsageError(f"{path}: holds no certificate in PEM") from None
+    return text
 
 
 def _look_at_key(path: str, around: Surroundings, say: Callable[[str], None]) -> None:

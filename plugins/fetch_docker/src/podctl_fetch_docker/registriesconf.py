@@ -244,7 +244,7 @@ def _is_alias(short: str, name: str) -> bool:
 def _search(table: dict[str, Any], path: str) -> tuple[str, ...]:
     def is_registry(text: str) -> bool:
         # Without a dot or port it would be taken for a part of Docker Hub's names.
-        return name_has_registry(f"{text}/x") and _is_place(text)
+        return "/" not in text and name_has_registry(f"{text}/x") and _is_place(text)
 
     found = _strings(table, "unqualified-search-registries", path)
     return tuple(_checked(one, path, is_registry) for one in found)

@@ -83,7 +83,7 @@ def read_config(path: str, uid: int) -> ConfigFile | None:
         return None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
-    with open(fd, "rb") as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"{path}: is no regular file")
@@ -92,19 +92,25 @@ def read_config(path: str, uid: int) -> ConfigFile | None:
                 f"{path}: somebody else than root could have written it, so root does not use it",
                 hint="make it root's, writable by nobody else, or do not point to it",
             )
-        data = file.read(MAX_FILE + 1)
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(MAX_FILE + 1)
+    finally:
+        os.close(fd)
     if len(data) > MAX_FILE:
         raise UsageError(f"{path}: larger than {MAX_FILE} bytes")
     return ConfigFile(path, data, bool(status.st_mode & (stat.S_IRGRP | stat.S_IROTH)))
 
 
 def is_roots_alone(path: str) -> bool:
-    """Whether a path leads, through directories that are root's alone, to what is root's alone."""
+    """Whether a path leads, through directories that are root's alone, to what is root's alone.
+
+    On the way there may be directories where everybody has files of their own (/tmp).
+    """
     real = os.path.realpath(path)
     parts = real.split("/")
     try:
         return all(
-            _is_roots(os.stat("/".join(parts[:length]) or "/"))
+            _is_roots(os.stat("/".join(parts[:length]) or "/"), sticky=length < len(parts) - 1)
             for length in range(1, len(parts) + 1)
         )
     except OSError:
@@ -122,8 +128,10 @@ def list_config(directory: str, suffix: str) -> list[str]:
     return [f"{directory}/{name}" for name in sorted(names) if name.endswith(suffix)]
 
 
-def _is_roots(status: os.stat_result) -> bool:
+def _is_roots(status: os.stat_result, *, sticky: bool = False) -> bool:
+    if status.st_uid != 0:
+        return False
+    if sticky and status.st_mode & stat.S_ISVTX:
+        return True
     others = stat.S_IWOTH | (stat.S_IWGRP if status.st_gid != 0 else 0)
-    # In a sticky directory (/tmp) nobody replaces what is another's.
-    sticky = stat.S_ISDIR(status.st_mode) and bool(status.st_mode & stat.S_ISVTX)
-    return status.st_uid == 0 and (sticky or not status.st_mode & others)
+    return not status.st_mode & others
