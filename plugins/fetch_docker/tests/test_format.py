@@ -175,6 +175,11 @@ class TestReferences:
         with pytest.raises(ManifestInvalid, match="image document"):
             image_of(document(simple(), reference=reference))
 
+    def test_names_too_long_for_the_store_are_refused(self) -> None:
+        reference = f"{'r' * 60}.example/{'a' * 200}:1"
+        with pytest.raises(ManifestInvalid, match="image document: .* longer than"):
+            image_of(document(simple(), reference=reference))
+
     def test_the_hub_has_one_name(self) -> None:
         found = image_of(document(simple(), reference="registry-1.docker.io/library/redis:7"))
         assert found.name == "registry-1.docker.io/library/redis"
