@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from cosign_lab import b64, compact
 from cryptography.hazmat.primitives import serialization  # noqa: TID253
-from nacl.secret import SecretBox
 
 from podctl.model.imagedocument import ImageDocument, RegistrySignature, digest_of
 
@@ -38,6 +37,8 @@ SIGNATURE = "dev.cosignproject.cosign/signature"
 
 def private_file(signer: Signer, path: Path, passphrase: bytes) -> None:
     """Write `cosign.key`: PKCS #8 in a secretbox, its key from the passphrase by scrypt."""
+    from nacl.secret import SecretBox  # type: ignore[import-not-found,unused-ignore]
+
     plain = signer.key.private_bytes(
         serialization.Encoding.DER,
         serialization.PrivateFormat.PKCS8,

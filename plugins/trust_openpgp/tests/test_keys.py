@@ -146,3 +146,14 @@ def test_malformed_signature_in_a_key_file_is_refused_with_a_remedy(lab: Lab) ->
 
 def test_key_that_says_nothing_of_signing_is_still_described(lab: Lab) -> None:
     assert openpgp.trust_key(simple(lab.rsa, flags=CERTIFY)).fingerprint
+
+
+def test_armor_and_packets_are_recognised_and_pem_is_not(lab: Lab) -> None:
+    """Keys of all schemes lie in the same directories; what is ours is refused or read by us."""
+    lab.key("ed25519")
+    for armor in (True, False):
+        assert openpgp.trust_recognises(lab.export("ed25519", armor=armor))
+    for label in (b"PGP PRIVATE KEY BLOCK", b"PGP MESSAGE"):
+        assert openpgp.trust_recognises(b"\n-----BEGIN " + label + b"-----\n")
+    for other in (b"-----BEGIN PUBLIC KEY-----\n", b"-----BEGIN CERTIFICATE-----\n", b"", b"\x7f"):
+        assert not openpgp.trust_recognises(other)

@@ -178,16 +178,22 @@ def _load(label: str, der: bytes) -> AcceptedKey:
             f"{type(key).__name__.strip('_').removesuffix('PublicKey')} keys are not accepted",
             hint="use ECDSA, Ed25519 or RSA",
         )
-    form = (
-        serialization.PublicFormat.SubjectPublicKeyInfo
-        if label == _SPKI
-        else serialization.PublicFormat.PKCS1
-    )
     if label == _PKCS1 and not isinstance(key, rsa.RSAPublicKey):
         raise KeyInvalid(f"PEM of {label!r} holds another kind of key")
-    if key.public_bytes(serialization.Encoding.DER, form) != der:
+    if not _is_canonical(key, label, der):
         raise KeyInvalid("the key is not in its canonical encoding")
     return key
+
+
+def _is_canonical(key: AcceptedKey, label: str, der: bytes) -> bool:
+    form = serialization.PublicFormat
+    chosen = form.SubjectPublicKeyInfo if label == _SPKI else form.PKCS1
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        # Older OpenSSL writes a compressed point as it has read it.
+        point = key.public_bytes(serialization.Encoding.X962, form.UncompressedPoint)
+        if not der.endswith(point):
+            return False
+    return key.public_bytes(serialization.Encoding.DER, chosen) == der
 
 
 def _check(key: AcceptedKey) -> str:
