@@ -93,6 +93,22 @@ def test_t12_set_id_bits_are_kept_after_the_owner_is_set(tmp_path: Path) -> None
     assert seen["sgid"][1:3] == (12, 34)
 
 
+@pytest.mark.parametrize("mode", [0o755, 0o555, 0o2755, 0o000])
+def test_owners_below_a_set_group_id_directory_are_the_archives(mode: int, tmp_path: Path) -> None:
+    """mkdir(2) and open(2) give what is made there the directory's group, and the bit on."""
+    data = archive(
+        directory("top", mode=0o2755, gid=34), directory("top/sub", mode=mode, gid=56),
+        member("top/sub/file"), directory("top/sub/below"), member("top/sub/below/file"),
+    )  # fmt: skip
+    unpack_to(tmp_path / "target", data)
+    seen = snapshot(tmp_path / "target")
+    assert stat.S_IMODE(os.lstat(tmp_path / "target/top/sub").st_mode) == mode
+    groups = {path: row.gid for path, row in seen.items()}
+    assert (groups["top"], groups["top/sub"]) == (34, 56)
+    assert {groups[f"top/sub/{path}"] for path in ("file", "below", "below/file")} == {0}
+    assert not seen["top/sub/below"].mode.endswith("s")
+
+
 def test_set_group_id_of_the_target_is_not_inherited(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()

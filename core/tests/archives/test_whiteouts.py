@@ -20,6 +20,7 @@ from archive_lab import (
     hardlink,
     member,
     overlay_snapshot,
+    pax,
     run,
     symlink,
     unpack_to,
@@ -46,7 +47,6 @@ INVALID = [
     [symlink(".wh.a", "x")],
     [member(".wh.a", b"6")],
     [directory("d/.wh..wh..opq")],
-    [symlink("s", "d"), member("s/.wh.x")],
     [symlink("s", "d"), member("s/.wh..wh..opq")],
     [member("f"), member("f/.wh..wh..opq")],
 ]
@@ -78,6 +78,28 @@ def test_whiteout_becomes_a_device_and_opaque_is_reported(tmp_path: Path) -> Non
     assert whiteouts_of(tmp_path / "target") == ["d/gone", "hard", "top"]
     assert done.opaque == ("e/f", "g")
     assert unpack_to(None, data).opaque == done.opaque
+
+
+def test_a_whiteout_below_what_is_no_directory_hides_nothing(tmp_path: Path) -> None:
+    """umoci writes them where a directory became a file or a link; no link is followed."""
+    data = archive(
+        directory("d"), member("d/x"), symlink("s", "d"), member("s/.wh.x"), member("f"),
+        member("f/.wh.x"), member("f/y/.wh.x"), member("d/z"),
+    )  # fmt: skip
+    done = unpack_to(tmp_path / "target", data)
+    assert whiteouts_of(tmp_path / "target") == []
+    assert sorted(os.listdir(tmp_path / "target/d")) == ["x", "z"]
+    assert unpack_to(None, data).opaque == done.opaque == ()
+
+
+def test_a_whiteout_may_hide_the_longest_name(tmp_path: Path) -> None:
+    longest = "n" * 255
+    path = (b"path", f".wh.{longest}".encode())
+    unpack_to(tmp_path / "target", archive(pax(path), member("x")))
+    assert whiteouts_of(tmp_path / "target") == [longest]
+    for name in (f".wh.{longest}n", f"{longest}n", f"{longest}n/.wh.x"):
+        with pytest.raises(ArchiveInvalid, match="over 255 bytes"):
+            unpack_to(None, archive(pax((b"path", name.encode())), member("x")))
 
 
 def test_opaque_root_is_reported_as_a_dot(tmp_path: Path) -> None:

@@ -162,15 +162,25 @@ class TarStream:
                 written = os.write(descriptor, piece)
 
     def skip(self) -> None:
-        """Pass over what is left of the current entry and its padding."""
-        count = self._left + self._padding
-        while count:
+        """Pass over what is left of the current entry and its padding.
+
+        The last entry may lack its padding, as it may lack the zeros that end an archive: `umoci
+        insert` leaves out both.
+        """
+        while self._left:
             if self._at == len(self._buffer):
                 self._refill()
-            step = min(count, len(self._buffer) - self._at)
+            step = min(self._left, len(self._buffer) - self._at)
             self._at += step
-            count -= step
-        self._left = self._padding = 0
+            self._left -= step
+        padding, self._padding = self._padding, 0
+        if self._at + padding <= len(self._buffer):
+            self._at += padding
+            return
+        taken = len(self._take(padding))
+        if 0 < taken < padding:
+            raise _cut_short()
+        self._ended = not taken
 
     def _refill(self) -> None:
         data = self._source.read(CHUNK)

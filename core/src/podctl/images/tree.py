@@ -220,9 +220,13 @@ def is_capability_v2(value: bytes) -> bool:
     return len(value) == 20 and value[3] == 2 and value[0] & ~1 == 0 and not any(value[1:3])
 
 
-def not_a_directory(path: bytes) -> ArchiveInvalid:
-    """The refusal of an entry below something that is no directory (a symbolic link, a file)."""
-    return ArchiveInvalid(f"archive entry {display(path)}: its parent is not a directory")
+class ParentIsNoDirectory(ArchiveInvalid):
+    """An entry stands below something that is no directory (a symbolic link, a file)."""
+
+
+def not_a_directory(path: bytes) -> ParentIsNoDirectory:
+    """The refusal of an entry below something that is no directory."""
+    return ParentIsNoDirectory(f"archive entry {display(path)}: its parent is not a directory")
 
 
 def bad_link(path: bytes, target: bytes, why: str) -> ArchiveInvalid:

@@ -171,6 +171,7 @@ class TreeScan:
         del self._names[common:], self._numbers[common + 1 :]
         for count in range(common, len(names)):
             name = names[count]
+            self._path = b"/".join(names[:count])
             number, kind = self._nodes.get(self._numbers[-1], name)
             if kind != _DIRECTORY:
                 number = self._imply(b"/".join(names[: count + 1]), name, kind)

@@ -153,6 +153,8 @@ class TreeWriter:
         except FileExistsError:
             if stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):
                 self._opaque.add(path)
+                # What it could look like is gone.
+                self._implied.describe(path)
             return
         os.utime(name, ns=(0, 0), dir_fd=directory, follow_symlinks=False)
         self._top.changed = True
@@ -217,15 +219,17 @@ class TreeWriter:
         if frame is not None:
             self._push(frame, path)
             return
+        # Without whiteouts there are no lower layers it could look like.
+        looks_as_below = self._whiteouts
         if self._is_there(name):
             if not self._is_whiteout(name):
                 raise not_a_directory(path + b"/")
             self._remove(name)
             self._hide_lower(path)
+            looks_as_below = False
         self._budget.take()
         self._make(name, path, IMPLIED)
-        if self._whiteouts:
-            # Without them there are no lower layers it could look like.
+        if looks_as_below:
             self._implied.add(path)
 
     def _make_over(
@@ -300,6 +304,8 @@ class TreeWriter:
             os.fchmod(frame.fd, mode)
             frame.mode = None
         else:
+            # Below a directory with the set-group-ID bit mkdir(2) has set it here as well.
+            os.fchmod(frame.fd, mode | _ALL_OF_OWNER)
             frame.mode = mode
 
     def _place(self, path: bytes) -> tuple[int, bytes]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from podctl.errors import ArchiveInvalid, HostLacks, PodctlError
 from podctl.images import tarstream
 from podctl.images.tarstream import MAX_PATH, TarStream, display
-from podctl.images.tree import Budget, Tree, Warnings, bad_link, kept_xattrs
+from podctl.images.tree import Budget, ParentIsNoDirectory, Tree, Warnings, bad_link, kept_xattrs
 from podctl.images.treescan import TreeScan
 from podctl.images.treewriter import TreeWriter
 
@@ -142,7 +143,7 @@ class _Unpacker:
 
     def _locate(self, entry: Entry) -> bytes | None:
         """Return where in the root an entry goes (`b""`: the root); None: nowhere."""
-        path = _normalise(entry.name, entry)
+        path = _normalise(entry.name, entry, whiteouts=self._layout.whiteouts)
         if self._layout.rootfs is None:
             return path
         top, _, rest = path.partition(b"/")
@@ -250,7 +251,10 @@ class _Unpacker:
         if hidden in (b"", b".", b".."):
             raise ArchiveInvalid(f"{entry}: a whiteout of no name")
         self._check_marker(entry)
-        self._tree.whiteout(b"/".join([*parents, hidden]))
+        # Where this layer has put something else in the place of a directory, that is gone with all
+        # it held; `umoci repack` (0.4) names each of its files all the same.
+        with suppress(ParentIsNoDirectory):
+            self._tree.whiteout(b"/".join([*parents, hidden]))
 
     def _check_marker(self, entry: Entry) -> None:
         # AUFS made whiteouts as hard links to one of its own files.
@@ -262,15 +266,19 @@ def _shown(paths: tuple[bytes, ...]) -> tuple[str, ...]:
     return tuple((path or b".").decode("utf-8", "surrogateescape") for path in paths)
 
 
-def _normalise(name: bytes, entry: Entry) -> bytes:
+def _normalise(name: bytes, entry: Entry, *, whiteouts: bool = False) -> bytes:
     parts = [part for part in name.split(b"/") if part and part != b"."]
     if b".." in parts:
         raise ArchiveInvalid(f"{entry}: {display(name)} contains '..'")
     path = b"/".join(parts)
     if len(path) > MAX_PATH:
         raise ArchiveInvalid(f"archive entry: a path over {MAX_PATH} bytes")
-    if len(path) > MAX_NAME and max(map(len, parts)) > MAX_NAME:
-        raise ArchiveInvalid(f"{entry}: a name over {MAX_NAME} bytes")
+    if len(path) > MAX_NAME and max(len(part) for part in parts) > MAX_NAME:
+        if whiteouts:
+            # What a whiteout hides has the name behind the prefix.
+            parts[-1] = parts[-1].removeprefix(_WHITEOUT)
+        if max(len(part) for part in parts) > MAX_NAME:
+            raise ArchiveInvalid(f"{entry}: a name over {MAX_NAME} bytes")
     return path
 
 
