@@ -120,14 +120,26 @@ class _Merge:
                     below.append((inside, [found.source for found in founds]))
                 else:
                     self._leaf(opened[first.source], first, name, target, inside)
-            described = (fd for fd in opened.values() if not marked(fd, IMPLIED))
-            top = next(described, opened[contributors[0]])
+            top = self._described(path, contributors, opened)
             self._copy_attributes(top, target, os.fstat(top), path)
             self._size += os.fstat(target).st_blocks * 512
         finally:
             for fd in (target, *opened.values()):
                 os.close(fd)
         return below
+
+    def _described(self, path: str, contributors: list[int], opened: dict[int, int]) -> int:
+        """The directory that gives its owner, mode and times: the highest that its layer describes.
+
+        It may lie below an opaque one, which hides what lower layers have inside, not how they say
+        it looks.
+        """
+        for index in contributors:
+            if index not in opened:
+                opened[index] = _open(self._sources[index].root_fd, path)
+            if not marked(opened[index], IMPLIED):
+                return opened[index]
+        return opened[contributors[0]]
 
     def _entries(self, path: str, opened: dict[int, int]) -> dict[str, list[_Found]]:
         """Each name of the union, and the sources that have a say in it, highest first."""

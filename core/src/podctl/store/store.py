@@ -380,7 +380,8 @@ class Store:
         directory = staging.write_record(record, staged.manifest, staged.signature)
         staging.sync()
         with self.locks.preparing(), self.locks.using():
-            for layer in staged.layers:
+            # An image may name one layer several times, the empty one of old builders above all.
+            for layer in dict.fromkeys(staged.layers):
                 self._keep_layer(layer)
             if record.document:
                 staging.keep_document(record.document)
