@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site that serves a signed redis, and `site.top/files` with its packager's key."""
+    """A site that serves a signed redis, registries beside it, and `site.top/files` with what
+    readers have: the packager's key, the company's authority."""
+    from doc_registry import serve_registries
     from doc_world import publish_redis
     from site_world import Site
 
@@ -29,7 +31,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     files = site.top / "files"
     files.mkdir()
     publish_redis(site, files)
-    yield site
+    with serve_registries(site, files):
+        yield site
     site.close()
 
 

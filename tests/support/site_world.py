@@ -88,7 +88,10 @@ class Site:
         authority.issue(HOST).write(self.top, "site")
         system = Path("/etc/ssl/certs/ca-certificates.crt").read_bytes()
         (self.top / "authorities").write_bytes(system + authority.pem)
-        (self.top / "hosts").write_text(f"127.0.0.1 localhost {HOST}\n127.0.0.2 live.example\n")
+        (self.top / "hosts").write_text(
+            f"127.0.0.1 localhost {HOST}\n127.0.0.2 live.example\n"
+            "127.0.0.3 registry.example\n127.0.0.4 mirror.example\n"
+        )
         self._server = subprocess.Popen(
             ["unshare", "--net", "--mount", "--propagation", "slave"]
             + ["sh", "-euc", _SET_UP, "site", str(self.top), sys.executable, HOST],
