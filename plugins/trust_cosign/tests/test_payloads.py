@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -300,6 +301,28 @@ def test_a_configuration_that_the_manifest_does_not_name_is_refused(alice: Signe
     assert "manifest: does not name the configuration" in refusal(
         signatures, [alice], swapped.dump()
     )
+
+
+def test_documents_may_name_each_other_by_sha512(alice: Signer) -> None:
+    from podctl.model.imagedocument import ImageDocument
+
+    def longer(document: bytes, part: bytes) -> bytes:
+        new = f"sha512:{hashlib.sha512(part).hexdigest()}"
+        return document.replace(digest_of(part).encode(), new.encode())
+
+    manifest = longer(IMAGE.manifest, IMAGE.config)
+    index = compact({"manifests": [{"digest": digest_of(manifest), "size": len(manifest)}]})
+    index = longer(index, manifest)
+    reference = f"{REPOSITORY}@sha512:{hashlib.sha512(index).hexdigest()}"
+    document = ImageDocument(reference, index, manifest, IMAGE.config)
+    signatures = [simple(alice, payload(digest_of(index)))]
+    verify(signatures, [alice], document.dump())
+    for changed in (
+        document._replace(config=IMAGE.config.replace(b"app", b"abb")),
+        document._replace(manifest=manifest + b" "),
+        document._replace(reference=f"{REPOSITORY}@sha512:{'0' * 128}"),
+    ):
+        refusal(signatures, [alice], changed.dump())
 
 
 def test_an_image_that_is_not_what_its_digest_asked_for_is_refused(alice: Signer) -> None:

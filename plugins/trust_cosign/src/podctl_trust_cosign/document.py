@@ -75,11 +75,10 @@ class SignedDocument:
 
     def _check_pin(self, parts: list[bytes]) -> None:
         """See that an image asked for by digest has a part with that digest."""
-        algorithm, colon, value = (self._reference.version or "").partition(":")
-        if colon and not any(hashlib.new(algorithm, part).hexdigest() == value for part in parts):
+        asked = self._reference.version or ""
+        if ":" in asked and not any(asked in _digests(part) for part in parts):
             raise ManifestInvalid(
-                f"image document: has no part with the digest it was asked for by, {algorithm}:"
-                f"{value}"
+                f"image document: has no part with the digest it was asked for by, {asked}"
             )
 
 
@@ -108,15 +107,24 @@ def _repository(reference: Reference) -> str:
 
 def _check_index(index: bytes, manifest: bytes) -> None:
     value = jsontext.loads(index, what="index", max_bytes=MAX_PART)
-    wanted = digest_of(manifest), len(manifest)
-    listed = Fields(value, "index", "manifests").items("manifests", "digest size")
-    if wanted not in [(one.need("digest", str), one.need("size", int)) for one in listed]:
-        raise ManifestInvalid(f"index: does not list the manifest {wanted[0]} ({wanted[1]} bytes)")
+    entries = Fields(value, "index", "manifests").items("manifests", "digest size")
+    names, size = _digests(manifest), len(manifest)
+    listed = [(entry.need("digest", str), entry.need("size", int)) for entry in entries]
+    if not any(digest in names and length == size for digest, length in listed):
+        raise ManifestInvalid(f"index: does not list the manifest {digest_of(manifest)}")
 
 
 def _check_manifest(manifest: bytes, config: bytes) -> None:
     value = jsontext.loads(manifest, what="manifest", max_bytes=MAX_PART)
     named = Fields(value, "manifest", "config").child("config", "digest size")
-    wanted = digest_of(config), len(config)
-    if named is None or (named.need("digest", str), named.need("size", int)) != wanted:
-        raise ManifestInvalid(f"manifest: does not name the configuration {wanted[0]}")
+    if (
+        named is None
+        or named.need("digest", str) not in _digests(config)
+        or named.need("size", int) != len(config)
+    ):
+        raise ManifestInvalid(f"manifest: does not name the configuration {digest_of(config)}")
+
+
+def _digests(part: bytes) -> frozenset[str]:
+    """Both digests a document can be named by."""
+    return frozenset((digest_of(part), f"sha512:{hashlib.sha512(part).hexdigest()}"))
