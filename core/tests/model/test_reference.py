@@ -74,9 +74,12 @@ def test_existing_regular_file_is_a_file_whatever_its_name(tmp_path: Path) -> No
         (tmp_path / "app:1").touch()
         (tmp_path / "redis").touch()
         (tmp_path / "directory").mkdir()
+        (tmp_path / "layout").mkdir()
+        (tmp_path / "layout" / "oci-layout").touch()
         assert parse("app:1").kind == "file"
         assert parse("redis").kind == "file"
         assert parse("directory").kind == "name"
+        assert parse("layout").kind == "file"
         assert parse("app:2").kind == "name"
     finally:
         os.fchdir(here)
@@ -91,6 +94,7 @@ def test_existing_regular_file_is_a_file_whatever_its_name(tmp_path: Path) -> No
         ("file:/srv/app.aci", "/srv/app.aci"),
         ("file:///srv/a%20b.aci", "/srv/a b.aci"),
         ("file:///srv/../app.aci", "/srv/../app.aci"),
+        ("file:///srv/image.tar", "/srv/image.tar"),
     ],
 )
 def test_file_urls(text: str, path: str) -> None:
@@ -212,7 +216,7 @@ URLS_REFUSED = [
     "https://host/%00.aci", "https://host/\x1b[31m.aci", "https://host/%ff.aci",
     "https://a..b/x.aci", "https://[::1/x.aci", "https://[x]/x.aci", "https://host\\@evil/x.aci",
     "https://" + "a" * 64 + "/x.aci", "https://" + "a." * 130 + "b/x.aci",
-    "file://host/srv/app.aci", "file:///srv/app", "file:///srv/app.aci?x", "file:///srv/%00.aci",
+    "file://host/srv/app.aci", "file:///srv/app.aci?x", "file:///srv/%00.aci",
     "://x.aci", "FTP://host/x", "1x://host", "a_b://host", "x y://host", "oci://user:p@host/x",
     "\u0430ci://host/x", "HTTPS://host/app.aci",
 ]  # fmt: skip

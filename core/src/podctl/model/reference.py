@@ -21,21 +21,27 @@ MAX_REFERENCE = 4096
 
 DEFAULT_REGISTRY = "registry-1.docker.io"
 
-_FORMS = "a name like example.com/app:1.0, a path or URL ending in .aci, or sha512-..."
+#: how an image is written that lies on this host outside the store, with all its documents.
+LAYOUTS = ("oci", "oci-archive", "docker-archive")
+
+_FORMS = (
+    "a name like example.com/app:1.0, a path or URL ending in .aci, docker://name:tag, "
+    "oci:path:tag, docker-archive:path or sha512-..."
+)
 
 
 class Reference(NamedTuple):
     """A parsed reference.
 
     Args:
-        kind: `name`, `file`, `url`, `hash` or `docker`.
+        kind: `name`, `file`, `url`, `hash`, `docker` or `layout`.
         scheme: the transport: `appc`, `file`, `https`, `http`, `docker`, or that of a URL whose
-            scheme a plugin may know; None for a hash.
+            scheme a plugin may know; one of LAYOUTS; None for a hash.
         text: as the user wrote it.
-        name: AC Identifier, or `registry/repository`; None for files, URLs and hashes.
-        version: version label, tag or digest, when given.
+        name: AC Identifier, or `registry/repository`; None for files, layouts, URLs and hashes.
+        version: version label, tag or digest, when given; of a layout, what names the image in it.
         labels: other labels that were given.
-        path_or_url: path of a file, URL, hash, or `registry/repository:tag`.
+        path_or_url: path of a file or layout, URL, hash, or `registry/repository:tag`.
         short: whether the registry was left open, and is the default one.
     """
 
@@ -73,17 +79,25 @@ class Reference(NamedTuple):
             )
             return f"cimd:appc:v=0:{self.name}" + (f"?{query}" if query else "")
         url = self.path_or_url
+        if self.kind == "layout":
+            query = "" if self.version is None else f"?ref={_quote(self.version)}"
+            return f"cimd:{self.scheme}:v=0:{_quote(os.path.abspath(url), safe='/')}{query}"
         if self.kind == "file":
             url = "file://" + _quote(os.path.abspath(url), safe="/")
         return f"cimd:aci-archive:v=0:{_quote(url)}"
 
 
-def parse(text: str, *, is_file: Callable[[str], bool] = os.path.isfile) -> Reference:
+def is_image_path(path: str) -> bool:
+    """Whether a path is an existing regular file, or a directory that says it is an OCI layout."""
+    return os.path.isfile(path) or os.path.isfile(os.path.join(path, "oci-layout"))
+
+
+def parse(text: str, *, is_file: Callable[[str], bool] = is_image_path) -> Reference:
     """Parse a reference.
 
     Args:
         text: what the user wrote.
-        is_file: says whether a relative path is an existing regular file.
+        is_file: says whether a relative path is an existing image.
 
     Raises:
         ReferenceInvalid: it matches no form, or holds what no form allows.
@@ -96,6 +110,10 @@ def parse(text: str, *, is_file: Callable[[str], bool] = os.path.isfile) -> Refe
         return _parse_url(text, scheme)
     if colon and scheme == "docker":
         return _parse_docker(text, rest.removeprefix("//"))
+    if colon and scheme in LAYOUTS and not rest.startswith("//"):
+        from podctl.model.layoutreference import parse_layout
+
+        return parse_layout(text, scheme, rest)
     if colon and scheme == "cimd":
         return _parse_cimd(text, rest)
     if colon and rest.startswith("//"):
@@ -122,9 +140,9 @@ def _check_text(text: str) -> None:
         raise ReferenceInvalid(f"image reference is longer than {MAX_REFERENCE} characters")
     if text.startswith("-"):
         # It could be taken for an option by any program it is handed to.
-        raise _invalid(text, "begins with a dash")
+        raise invalid(text, "begins with a dash")
     if not text.isprintable():
-        raise _invalid(text, "holds control characters")
+        raise invalid(text, "holds control characters")
 
 
 def _checked(parse_form: Callable[[str], Reference], text: str) -> Reference:
@@ -133,10 +151,11 @@ def _checked(parse_form: Callable[[str], Reference], text: str) -> Reference:
     except ReferenceInvalid:
         raise
     except InvalidInput as error:
-        raise _invalid(text, error.message) from None
+        raise invalid(text, error.message) from None
 
 
-def _invalid(text: str, rule: str) -> ReferenceInvalid:
+def invalid(text: str, rule: str) -> ReferenceInvalid:
+    """What is to be raised of a reference that breaks a rule."""
     return ReferenceInvalid(f'invalid image string "{text[:256]}": {rule}', hint=_FORMS)
 
 
@@ -187,17 +206,18 @@ def _parse_url(text: str, scheme: str, suffix: str = ".aci") -> Reference:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise _invalid(text, str(error)) from None
+        raise invalid(text, str(error)) from None
     path = unquote(parts.path, errors="replace")
-    if not path.endswith(suffix):
-        raise _invalid(text, "its path must end in .aci")
+    # Files may also be images of other formats, which their content tells.
+    if scheme != "file" and not path.endswith(suffix):
+        raise invalid(text, "its path must end in .aci")
     if "\ufffd" in path or not path.isprintable():
-        raise _invalid(text, "its path decodes to no plain text")
+        raise invalid(text, "its path decodes to no plain text")
     if parts.fragment or (scheme == "file" and parts.query):
-        raise _invalid(text, "a query or fragment has no meaning here")
+        raise invalid(text, "a query or fragment has no meaning here")
     if scheme == "file":
         if parts.netloc not in ("", "localhost"):
-            raise _invalid(text, "a file URL names no host; write file:///path")
+            raise invalid(text, "a file URL names no host; write file:///path")
         return Reference("file", "file", text, path_or_url=path)
     if parts.username is not None or "@" in parts.netloc:
         raise ReferenceInvalid(
@@ -206,7 +226,7 @@ def _parse_url(text: str, scheme: str, suffix: str = ".aci") -> Reference:
         )
     _check_host(text, parts.netloc, port)
     if ".." in path.split("/"):
-        raise _invalid(text, "its path must not hold ..")
+        raise invalid(text, "its path must not hold ..")
     return Reference("url", scheme, text, path_or_url=text)
 
 
@@ -214,7 +234,7 @@ def _parse_foreign(text: str, scheme: str) -> Reference:
     """A URL of a scheme that a plugin may bring; what follows is for its transport to judge."""
     allowed = frozenset("abcdefghijklmnopqrstuvwxyz0123456789+.-")
     if not scheme[:1].isalpha() or not allowed.issuperset(scheme):
-        raise _invalid(text, f"scheme {scheme!r} is malformed")
+        raise invalid(text, f"scheme {scheme!r} is malformed")
     if "@" in text[len(scheme) + 3 :].partition("/")[0]:
         raise ReferenceInvalid(
             f'invalid image string "{scheme}://...@...": holds credentials',
@@ -228,13 +248,13 @@ def _check_host(text: str, netloc: str, port: int | None) -> None:
     if port is not None:
         host = netloc.rpartition(":")[0]
         if port == 0:
-            raise _invalid(text, "port 0 is not valid")
+            raise invalid(text, "port 0 is not valid")
     if host.startswith("[") and host.endswith("]"):
         good = set(host[1:-1]) <= set("0123456789abcdefABCDEF:.") and ":" in host
     else:
         good = is_host(host)
     if not good:
-        raise _invalid(text, f"{host!r} is no host name (write other scripts in punycode)")
+        raise invalid(text, f"{host!r} is no host name (write other scripts in punycode)")
 
 
 def is_host(host: str) -> bool:
@@ -254,9 +274,9 @@ def _parse_docker(text: str, rest: str) -> Reference:
     body, at, digest = rest.partition("@")
     name, tag = _split_tag(body)
     if at and tag is not None:
-        raise _invalid(text, "a tag and a digest together; leave one out")
+        raise invalid(text, "a tag and a digest together; leave one out")
     if at:
-        _check_digest(text, digest)
+        check_digest(text, digest)
     elif tag is not None:
         _check_tag(text, tag)
     given = name
@@ -267,7 +287,7 @@ def _parse_docker(text: str, rest: str) -> Reference:
         or len(repository) > 255
         or not all(map(_is_component, repository.split("/")))
     ):
-        raise _invalid(text, f"{repository[:64]!r} is no repository name")
+        raise invalid(text, f"{repository[:64]!r} is no repository name")
     name = f"{registry}/{repository}"
     version = digest if at else tag or "latest"
     path = f"{name}@{version}" if at else f"{name}:{version}"
@@ -302,20 +322,25 @@ def _check_registry(text: str, registry: str) -> None:
     host, colon, port = registry.partition(":")
     number = port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535
     if not is_host(host) or (colon and not number):
-        raise _invalid(text, f"{registry!r} is no registry")
+        raise invalid(text, f"{registry!r} is no registry")
 
 
 def _check_tag(text: str, tag: str) -> None:
     plain = tag.replace("_", "a").replace(".", "a").replace("-", "a")
     if not (plain.isascii() and plain.isalnum()) or len(tag) > 128 or tag[0] in ".-":
-        raise _invalid(text, f"{tag[:64]!r} is no tag")
+        raise invalid(text, f"{tag[:64]!r} is no tag")
 
 
-def _check_digest(text: str, digest: str) -> None:
+def check_digest(text: str, digest: str) -> None:
+    """Check a digest, of sha256 or sha512.
+
+    Raises:
+        ReferenceInvalid: it is none.
+    """
     algorithm, _, value = digest.partition(":")
     length = {"sha256": 64, "sha512": 128}.get(algorithm)
     if len(value) != length or not set(value) <= set("0123456789abcdef"):
-        raise _invalid(text, f"{digest[:80]!r} is no sha256 or sha512 digest")
+        raise invalid(text, f"{digest[:80]!r} is no sha256 or sha512 digest")
 
 
 def _is_component(part: str) -> bool:
@@ -331,7 +356,7 @@ def _parse_cimd(text: str, rest: str) -> Reference:
     kind, _, tail = rest.partition(":")
     version, _, data = tail.partition(":")
     if version != "v=0":
-        raise _invalid(text, "cimd version must be v=0")
+        raise invalid(text, "cimd version must be v=0")
     if kind == "docker":
         return _parse_docker(text, data)
     if kind == "appc":
@@ -346,7 +371,12 @@ def _parse_cimd(text: str, rest: str) -> Reference:
             return _parse_url(url, scheme, suffix="")._replace(text=text)
         if url.startswith(f"{scheme}://"):
             return _parse_foreign(url, scheme)._replace(text=text)
-    raise _invalid(text, "cimd type must be appc, docker or aci-archive")
+    if kind in LAYOUTS:
+        from podctl.model.layoutreference import parse_cimd_layout
+
+        path, _, name = data.partition("?ref=")
+        return parse_cimd_layout(text, kind, _unquote(path), _unquote(name))
+    raise invalid(text, f"cimd type must be appc, docker, aci-archive, {' or '.join(LAYOUTS)}")
 
 
 def _unquote(text: str) -> str:
