@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import image_files
 import pytest
-from home import Home, fingerprint
+from clean_home import Clean
+from home import fingerprint
 from image_files import ARCH, manifest, pack
 
 from podctl.testing.httpserver import Reply
@@ -28,58 +29,6 @@ pytestmark = pytest.mark.root
 FLY = "--stage1=fly"
 NAME = "live.example/clean"
 PATH = f"/{NAME}-latest-linux-{ARCH}.aci"
-
-
-class Clean(Home):
-    """An installation whose temporary directory, home and working directory are watched."""
-
-    def __init__(self, top: Path, site: Site) -> None:
-        super().__init__(top, site.inside())
-        self.site = site
-        self.places = [top / "tmp", top / "home", top / "cwd"]
-        for place in self.places:
-            place.mkdir()
-        tmp, home, cwd = map(str, self.places)
-        words = ["env", f"--chdir={cwd}", f"TMPDIR={tmp}", f"HOME={home}"]
-        self.prefix += [*words, f"XDG_CACHE_HOME={home}/.cache"]
-
-    def mounts(self) -> list[str]:
-        """Mounts podctl has made, in this mount namespace and in the site's."""
-        texts = [Path(f"/proc/{pid}/mountinfo").read_text() for pid in ("self", self.site.pid)]
-        lines = "".join(texts).splitlines()
-        return [line for line in lines if str(self.top) in line or " podctl-" in line]
-
-    def processes(self) -> list[str]:
-        """Numbers and command lines of the processes in the site's network but its own."""
-        found = []
-        there = os.readlink(f"/proc/{self.site.pid}/ns/net")
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                inside = os.readlink(process / "ns/net") == there
-                line = (process / "cmdline").read_text().replace("\0", " ")
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue
-            if inside and int(process.name) != self.site.pid:
-                found.append(f"{process.name}: {line}")
-        return found
-
-    def locks(self) -> list[str]:
-        """Locks that somebody holds on a file of the data directory."""
-        inodes = {f"{path.lstat().st_ino}" for path in [self.data, *self.data.rglob("*")]}
-        lines = Path("/proc/locks").read_text().splitlines()
-        device = f"{os.major(self.data.stat().st_dev):02x}:{os.minor(self.data.stat().st_dev):02x}"
-        return [
-            line for line in lines if any(f" {device}:{inode} " in f"{line} " for inode in inodes)
-        ]
-
-    def leftovers(self) -> list[str]:
-        """Everything that should not be there between commands."""
-        found = [str(path) for place in self.places for path in place.rglob("*")]
-        unfinished = ["cas/tmp", "pods/embryo", "pods/prepare", "pods/garbage"]
-        found += [str(path) for name in unfinished for path in (self.data / name).glob("*")]
-        for name in ("layers", "trees"):
-            found += [str(path) for path in (self.data / name).glob(".*")]
-        return found + self.processes() + self.locks() + self.mounts()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from home import Home
+    from clean_home import Clean
     from registry_world import World
 
     from podctl.testing.dockerregistry import DockerRegistry
@@ -55,9 +55,11 @@ def registry(serve: Callable[..., Server]) -> Registry:
 
 
 @pytest.fixture
-def home(tmp_path: Path, world: World) -> Iterator[Home]:
-    """An empty installation, and no configuration for registries."""
-    yield world.home(tmp_path / "installation")
+def home(tmp_path: Path, world: World) -> Iterator[Clean]:
+    """An empty installation that is watched, and no configuration for registries."""
+    from clean_home import Clean
+
+    yield Clean(tmp_path / "installation", world)
     for path in sorted(world.containers.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
 
@@ -82,6 +84,6 @@ def real(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doc
         world.authority,
         REAL,
         address=HOSTS[REAL],
-        prefix=world.inside,
+        prefix=world.inside(),
     ) as registry:
         yield registry

@@ -15,7 +15,7 @@ from podctl.testing.trees import Row, Snapshot, differences, snapshot
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from home import Home
+    from clean_home import Clean
 
     from podctl.testing.ociimages import Image
     from podctl.testing.registry import Registry
@@ -68,7 +68,7 @@ def comparable(ours: Snapshot, theirs: Snapshot, implied: set[str]) -> tuple[Sna
 
 @pytest.mark.parametrize("start", range(0, STACKS, GROUP))
 def test_generated_stacks_give_umocis_tree(
-    start: int, registry: Registry, home: Home, tmp_path: Path
+    start: int, registry: Registry, home: Clean, tmp_path: Path
 ) -> None:
     drawn = {seed: stack(seed) for seed in range(start, start + GROUP)}
     for seed, one in drawn.items():

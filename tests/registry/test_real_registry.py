@@ -18,8 +18,7 @@ from podctl.testing.trees import Snapshot, differences, snapshot
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from home import Home
-    from registry_world import World
+    from clean_home import Clean
 
     from podctl.testing.dockerregistry import DockerRegistry
     from podctl.testing.realimages import Workshop
@@ -31,13 +30,13 @@ DEVICES = {"srv/devices/null", "srv/devices/loop"}
 
 
 @pytest.fixture
-def known(home: Home) -> Home:
+def known(home: Clean) -> Clean:
     """An installation that has the registry's password."""
     log_in(home)
     return home
 
 
-def log_in(home: Home, password: str = PASSWORD) -> None:
+def log_in(home: Clean, password: str = PASSWORD) -> None:
     """Put credentials where rkt has them."""
     place = home.local / "auth.d"
     place.mkdir(mode=0o700, exist_ok=True)
@@ -61,7 +60,7 @@ def umoci_tree(source: str, work: Path) -> Snapshot:
     return snapshot(work / "bundle/rootfs")
 
 
-def our_tree(home: Home, name: str) -> Snapshot:
+def our_tree(home: Clean, name: str) -> Snapshot:
     """What podctl renders of a stored image."""
     home.must("image", "extract", "--rootfs-only", name, str(home.top / "ours"))
     return snapshot(home.top / "ours")
@@ -69,7 +68,7 @@ def our_tree(home: Home, name: str) -> Snapshot:
 
 @pytest.mark.parametrize("kind", ["docker", "oci"])
 def test_an_image_of_buildah_runs_as_its_configuration_says(
-    kind: str, real: DockerRegistry, workshop: Workshop, known: Home
+    kind: str, real: DockerRegistry, workshop: Workshop, known: Clean
 ) -> None:
     real.push(workshop.busybox(kind), f"team/busybox-{kind}:1")
     ran = known.must("run", "--stage1=fly", f"docker://{real.name}/team/busybox-{kind}:1")
@@ -78,7 +77,7 @@ def test_an_image_of_buildah_runs_as_its_configuration_says(
 
 @pytest.mark.parametrize("kind", ["docker", "oci"])
 def test_an_image_of_buildah_is_umocis_tree(
-    kind: str, real: DockerRegistry, workshop: Workshop, known: Home, tmp_path: Path
+    kind: str, real: DockerRegistry, workshop: Workshop, known: Clean, tmp_path: Path
 ) -> None:
     source = workshop.busybox(kind)
     real.push(source, f"tree/busybox-{kind}:1")
@@ -91,7 +90,7 @@ def test_an_image_of_buildah_is_umocis_tree(
 
 
 def test_a_debian_userland_is_umocis_tree(
-    real: DockerRegistry, workshop: Workshop, known: Home, tmp_path: Path
+    real: DockerRegistry, workshop: Workshop, known: Clean, tmp_path: Path
 ) -> None:
     source = workshop.debian()
     real.push(source, "debian:12")
@@ -110,7 +109,7 @@ def test_a_debian_userland_is_umocis_tree(
 
 
 def test_a_many_layer_image_is_umocis_tree(
-    real: DockerRegistry, workshop: Workshop, known: Home, tmp_path: Path
+    real: DockerRegistry, workshop: Workshop, known: Clean, tmp_path: Path
 ) -> None:
     """Whiteouts, opaque directories, hard links, xattrs, device nodes, long names."""
     source = workshop.layered()
@@ -127,7 +126,7 @@ def test_a_many_layer_image_is_umocis_tree(
 
 
 def test_a_wrong_password_is_refused_and_not_shown(
-    real: DockerRegistry, workshop: Workshop, home: Home
+    real: DockerRegistry, workshop: Workshop, home: Clean
 ) -> None:
     real.push(workshop.busybox(), "locked:1")
     anonymous = home.refused("fetch", f"docker://{real.name}/locked:1")
@@ -144,10 +143,10 @@ def test_a_wrong_password_is_refused_and_not_shown(
 
 @pytest.mark.parametrize("name", [".config/containers/auth.json", ".docker/config.json"])
 def test_what_podman_and_docker_logged_in_to_is_used(
-    name: str, real: DockerRegistry, workshop: Workshop, home: Home, world: World
+    name: str, real: DockerRegistry, workshop: Workshop, home: Clean
 ) -> None:
     real.push(workshop.busybox(), "logged-in:1")
-    path = world.user_home / name
+    path = home.user_home / name
     path.parent.mkdir(parents=True)
     word = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     path.touch(mode=0o600)

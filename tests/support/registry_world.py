@@ -11,7 +11,6 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from home import Home
 from namespaces import in_network_of
 
 from podctl.testing.certs import Authority
@@ -74,11 +73,15 @@ class World:
         assert self._holder.stdout.readline() == "ready\n"
 
     @property
-    def inside(self) -> list[str]:
-        """Words before a command that make it run in the namespaces, with a home of its own."""
+    def pid(self) -> int:
+        """A process in the namespaces."""
+        return self._holder.pid
+
+    def inside(self, *command: str) -> list[str]:
+        """The command line that runs `command` in the namespaces, with a home of its own."""
         # --root: also where the tests themselves run below a chroot.
-        enter = ["nsenter", "--target", str(self._holder.pid), "--net", "--mount", "--root"]
-        return [*enter, "env", "--unset=XDG_RUNTIME_DIR", f"HOME={self.user_home}"]
+        enter = ["nsenter", "--target", str(self.pid), "--net", "--mount", "--root"]
+        return [*enter, "env", "--unset=XDG_RUNTIME_DIR", f"HOME={self.user_home}", *command]
 
     def serve(
         self,
@@ -96,13 +99,9 @@ class World:
             port = 80 if identity is None else 443
         routes = {"": handler}
         return in_network_of(
-            self._holder.pid,
+            self.pid,
             lambda: Server(routes, identity=identity, host=HOSTS[host], port=port),
         )
-
-    def home(self, top: Path) -> Home:
-        """An empty installation in the namespaces."""
-        return Home(top, self.inside)
 
     def close(self) -> None:
         """Let the namespaces go."""
