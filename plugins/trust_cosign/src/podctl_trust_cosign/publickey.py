@@ -99,7 +99,7 @@ class PublicKey:
 
 
 def _made_by_ed25519(key: ed25519.Ed25519PublicKey, signature: bytes, message: bytes) -> bool:
-    # DSSE envelopes and older cosigns take plain Ed25519, payloads since cosign 2.3 Ed25519ph.
+    # Envelopes and older payloads are signed with plain Ed25519, newer payloads with Ed25519ph.
     if _verifies(partial(key.verify, signature, message)):
         return True
     raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
