@@ -327,10 +327,10 @@ def test_the_front_door_loads_by_name(
     assert plugins.flavor("good").provider.distribution == "acme-good"
     with pytest.raises(PluginMissing, match="install podctl-stage1-bad"):
         plugins.flavor("bad")
-    with pytest.raises(PluginMissing, match="install podctl-fetch-docker"):
-        plugins.transport("docker")
-    with pytest.raises(PluginMissing, match="install podctl-fetch-docker"):
-        plugins.image_format("oci")
-    with pytest.raises(PluginMissing, match="install podctl-trust-cosign"):
-        plugins.trust_scheme("cosign")
+    with pytest.raises(PluginMissing, match="install podctl-fetch-carrier"):
+        plugins.transport("carrier")
+    with pytest.raises(PluginMissing, match="install podctl-fetch-rolled"):
+        plugins.image_format("rolled")
+    with pytest.raises(PluginMissing, match="install podctl-trust-handshake"):
+        plugins.trust_scheme("handshake")
     assert os.listdir(index_directory)
