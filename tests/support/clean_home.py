@@ -66,6 +66,8 @@ class Clean(Home):
 
     def locks(self) -> list[str]:
         """Locks that somebody holds on a file of the data directory."""
+        if not self.data.exists():
+            return []
         inodes = {f"{path.lstat().st_ino}" for path in [self.data, *self.data.rglob("*")]}
         lines = Path("/proc/locks").read_text().splitlines()
         device = f"{os.major(self.data.stat().st_dev):02x}:{os.minor(self.data.stat().st_dev):02x}"
