@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from podctl.model.image import Image, Layer
     from podctl.model.layout import ArchiveLayout
+    from podctl.model.layoutfiles import Folded, LayoutFiles, LayoutRequest, Unfolded
     from podctl.model.plan import EnterPlan, FlavorDescription, LaunchPlan, PreparedPod
     from podctl.model.reference import Reference
     from podctl.model.trusting import KeyDescription, Verdict, Verifier
@@ -131,6 +132,36 @@ class FormatSpec:
     def format_documents(self, manifest: bytes) -> Mapping[str, bytes]:
         """Name the original documents in an image document, the most interesting first
         (`manifest`, `config`, `index`). Not implemented: the manifest is the one document."""
+
+    @hookspec(firstresult=True)
+    def format_preload(self) -> None:
+        """Import what `format_unfold` needs. Called once, privileged, before any byte from
+        outside."""
+
+    @hookspec(firstresult=True)
+    def format_unfold(self, files: LayoutFiles, request: LayoutRequest) -> Unfolded:
+        """Find an image in a directory or an archive, with what lies beside it. Runs in a child
+        that has given up root's capabilities, and opens nothing itself.
+
+        Raises:
+            NotFound: there is no such image; the hint lists what there is.
+            Refused: there are several, or it is none that can run here.
+            ManifestInvalid: the files are none of the format, or do not fit.
+        """
+
+    @hookspec(firstresult=True)
+    def format_fold(self, document: bytes, signature: bytes | None, kind: str) -> Folded:
+        """Say which files a directory or an archive of an image has: the reverse of
+        `format_unfold`.
+
+        Args:
+            kind: `oci` (the documents as they are, and the signatures) or `docker` (what
+                `docker load` reads).
+        """
+
+    @hookspec(firstresult=True)
+    def format_compose(self, image: Image, layer: Layer) -> bytes:
+        """Describe an image of another format that has this one layer: its image document."""
 
 
 class TrustSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from podctl.images.session import FetchSession
+    from podctl.model.fetching import LocalImage
     from podctl.model.image import Image
     from podctl.model.manifest import Dependency
     from podctl.model.reference import Reference
@@ -153,7 +155,7 @@ def _stored(session: FetchSession, reference: Reference, policy: str) -> ImageRe
         key = store.resolve_key(reference.path_or_url)
         session.say(f"using image from the store with hash {reference.path_or_url}")
         return store.image(key)
-    if reference.kind == "file":
+    if reference.kind in ("file", "layout"):
         return None
     record = None
     if policy != "update":
@@ -190,6 +192,8 @@ def _fetch(session: FetchSession, reference: Reference, signature_file: str | No
     from podctl.images.remote import fetch_remote
     from podctl.plugins import transport
 
+    if _is_layout(reference):
+        return _fetch_layout(session, reference, signature_file)
     assert reference.scheme is not None
     carrier = transport(reference.scheme)
     if reference.kind == "docker":
@@ -199,9 +203,42 @@ def _fetch(session: FetchSession, reference: Reference, signature_file: str | No
     want = session.verifies and signature is None
     request = session.request(want_signature=want)
     local = carrier.open_local(reference, request)
+    if local is not None and _is_archive_of_images(local):
+        return _fetch_layout(session, reference, signature_file, local.fd)
     if local is not None:
         return fetch_local(session, local, signature)
     return fetch_remote(session, carrier, reference, request, signature)
+
+
+def _is_layout(reference: Reference) -> bool:
+    """Whether an image is an OCI layout, or written as one; of a file only its content tells."""
+    directory = reference.kind == "file" and os.path.isdir(reference.path_or_url)
+    return directory or reference.kind == "layout"
+
+
+def _is_archive_of_images(local: LocalImage) -> bool:
+    """Whether a file is no App Container Image, but an archive that holds an image's layers."""
+    if local.path.endswith(".aci"):
+        return False
+    from podctl.images.layoutarchive import is_layout
+
+    try:
+        return is_layout(local.fd)
+    except BaseException:
+        os.close(local.fd)
+        raise
+
+
+def _fetch_layout(
+    session: FetchSession, reference: Reference, signature_file: str | None, fd: int | None = None
+) -> ImageRecord:
+    from podctl.images.layouts import fetch_layout
+
+    if signature_file is not None:
+        if fd is not None:
+            os.close(fd)
+        raise UsageError("--signature goes with App Container Images only")
+    return fetch_layout(session, reference, fd)
 
 
 def _fetch_registry(

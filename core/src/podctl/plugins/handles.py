@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from podctl.model.image import Image, Layer
     from podctl.model.layout import ArchiveLayout
+    from podctl.model.layoutfiles import Folded, LayoutFiles, LayoutRequest, Unfolded
     from podctl.model.plan import EnterPlan, FlavorDescription, LaunchPlan, PreparedPod
     from podctl.model.reference import Reference
     from podctl.model.trusting import KeyDescription, Verdict, Verifier
@@ -209,6 +210,27 @@ class FormatHandle(Handle):
         """The original documents, by name; the most interesting first."""
         answer = self._ask_maybe("format_documents", dict, manifest=manifest)
         return {"manifest": manifest} if answer is None else answer
+
+    def preload(self) -> None:
+        """Import what finding images in layouts needs."""
+        self._tell("format_preload")
+
+    def unfold(self, files: LayoutFiles, request: LayoutRequest) -> Unfolded:
+        """Find an image in a directory or an archive."""
+        from podctl.model.layoutfiles import Unfolded
+
+        return self._ask("format_unfold", Unfolded, files=files, request=request)
+
+    def fold(self, document: bytes, signature: bytes | None, kind: str) -> Folded:
+        """Which files a directory or an archive of an image has."""
+        from podctl.model.layoutfiles import Folded
+
+        hook = "format_fold"
+        return self._ask(hook, Folded, document=document, signature=signature, kind=kind)
+
+    def compose(self, image: Image, layer: Layer) -> bytes:
+        """The image document for an image of another format."""
+        return self._ask("format_compose", bytes, image=image, layer=layer)
 
 
 class VerifierHandle:

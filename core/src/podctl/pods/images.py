@@ -51,7 +51,7 @@ def stored(store: Store, text: str) -> PodImage:
         record = store.image(store.resolve_key(reference.path_or_url))
     elif reference.kind == "name" and reference.name is not None:
         record = store.find(reference.name, reference.search_labels())
-    elif reference.kind != "file":
+    elif reference.kind not in ("file", "layout"):
         remote = store.remote(reference.path_or_url)
         record = None if remote is None else store.lookup(remote.key)
     if record is None:

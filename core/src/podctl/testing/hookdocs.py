@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: modules whose classes a provider handles, in the order of the page
-VALUES = ("fetching", "layout", "trusting", "plan")
+VALUES = ("fetching", "layout", "layoutfiles", "trusting", "plan")
 
 _HEAD = """\
 # Hook reference
@@ -43,10 +43,15 @@ _WIDTH = 100
 OPTIONAL = frozenset(
     {
         "transport_preload",
+        "transport_normalise",
+        "transport_configure",
         "transport_open_local",
         "transport_signature",
         "transport_keys",
+        "format_documents",
+        "format_preload",
         "trust_preload",
+        "trust_recognises",
         "stage1_check_host",
         "stage1_prepare",
         "stage1_gc",

@@ -7,7 +7,7 @@ from documents of the image and are only ever looked up among those.
 from __future__ import annotations
 
 import posixpath
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import InvalidInput, ManifestInvalid
 from podctl.model.imagedocument import MAX_PART
@@ -18,43 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from podctl.model.imagedocument import ImageDocument, RegistrySignature
+    from podctl.model.layoutfiles import LayoutFiles
     from podctl_fetch_docker.descriptors import Descriptor
 
 #: annotation of a layout's entry: its tag, or a whole reference (podman).
 REF_NAME = "org.opencontainers.image.ref.name"
+#: annotation of an entry: its whole reference (containerd, docker 25).
+IMAGE_NAME = "io.containerd.image.name"
+#: annotation of an entry that is one manifest of an index: the index's digest. Many tools read no
+#: layout whose index leads to manifests that are not there, so podctl keeps the index this way.
+INDEX_ABOVE = "io.podctl.image.index"
 #: registry of images that say no name of their own.
 LOCAL = "localhost"
 
 _MAX_LINKS = 8
 _MAX_COMPONENT = 128
 _SUFFIXES = (".gz", ".zst", ".tgz", ".tar", ".oci", ".docker")
-
-
-class Member(NamedTuple):
-    """One file.
-
-    Args:
-        size: number of bytes.
-        link: for a link its target as written: of a symbolic link relative to the directory it is
-            in, of a hard link (`hard`) from the top.
-    """
-
-    size: int
-    link: str | None = None
-    hard: bool = False
-
-
-class Files(Protocol):
-    """What is in a directory or an archive. Names have no `.`, `..` or empty components."""
-
-    def find(self, name: str) -> Member | None:
-        """The regular file or link of that name; None where there is none."""
-
-    def read(self, name: str, limit: int) -> bytes:
-        """The first `limit` bytes of a regular file."""
-
-    def digest(self, name: str) -> str:
-        """`sha256:` and 64 digits, of a regular file; reads all of it."""
 
 
 class Found(NamedTuple):
@@ -72,7 +51,7 @@ class Found(NamedTuple):
     signatures: list[RegistrySignature]
 
 
-def locate(files: Files, name: str, what: str) -> str:
+def locate(files: LayoutFiles, name: str, what: str) -> str:
     """The regular file that a name leads to, through links inside the archive.
 
     `docker save` writes a layer that two images share once, and a link.
@@ -94,7 +73,7 @@ def locate(files: Files, name: str, what: str) -> str:
     raise ManifestInvalid(f"{what}: more than {_MAX_LINKS} links lead on from one another")
 
 
-def read_document(files: Files, name: str, what: str, limit: int = MAX_PART) -> bytes:
+def read_document(files: LayoutFiles, name: str, what: str, limit: int = MAX_PART) -> bytes:
     """All of a small file.
 
     Raises:
@@ -112,7 +91,7 @@ def blob_path(digest: str) -> str:
     return "blobs/" + digest.replace(":", "/", 1)
 
 
-def blob_of(files: Files, descriptor: Descriptor, what: str) -> bytes:
+def blob_of(files: LayoutFiles, descriptor: Descriptor, what: str) -> bytes:
     """A document of a layout, by its descriptor.
 
     Raises:

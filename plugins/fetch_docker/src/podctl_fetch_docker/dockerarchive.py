@@ -23,7 +23,7 @@ from podctl_fetch_docker.config import parse_config
 from podctl_fetch_docker.mediatypes import LAYERS, OCI_CONFIG, OCI_MANIFEST
 
 if TYPE_CHECKING:
-    from podctl_fetch_docker.archivefiles import Files
+    from podctl.model.layoutfiles import LayoutFiles
 
 MANIFEST = "manifest.json"
 
@@ -45,12 +45,12 @@ class _Saved(NamedTuple):
     tags: tuple[str, ...]
 
 
-def is_docker_archive(files: Files) -> bool:
+def is_docker_archive(files: LayoutFiles) -> bool:
     """Whether this is such an archive, for a file that may also be something else."""
     return files.find(MANIFEST) is not None
 
 
-def read_docker_archive(files: Files, selector: str | None, repository: str) -> Found:
+def read_docker_archive(files: LayoutFiles, selector: str | None, repository: str) -> Found:
     """Find an image in an archive.
 
     Args:
@@ -130,7 +130,7 @@ def _config_digest(image: _Saved) -> str | None:
     return f"sha256:{digits}" if len(digits) == 64 and _HEX.issuperset(digits) else None
 
 
-def _config(files: Files, image: _Saved) -> bytes:
+def _config(files: LayoutFiles, image: _Saved) -> bytes:
     data = read_document(files, image.config, "image configuration")
     named = _config_digest(image)
     if named is not None and digest_of(data) != named:
@@ -146,7 +146,7 @@ def _reference(image: _Saved, selector: str | None) -> str | None:
     return image.tags[0] if image.tags else None
 
 
-def _layer(files: Files, name: str, diff_id: str) -> dict[str, object]:
+def _layer(files: LayoutFiles, name: str, diff_id: str) -> dict[str, object]:
     """The descriptor of a layer. A plain tar's digest is its diff_id; what a compressed one's is,
     a layout says by its name, and otherwise only its bytes do."""
     member = files.find(name)

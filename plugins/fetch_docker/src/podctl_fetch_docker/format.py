@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from podctl.api import hookimpl
 
 if TYPE_CHECKING:
-    from podctl.model.image import Image
+    from podctl.model.image import Image, Layer
     from podctl.model.layout import ArchiveLayout
+    from podctl.model.layoutfiles import Folded, LayoutFiles, LayoutRequest, Unfolded
 
 
 class OciFormat:
@@ -42,6 +43,33 @@ class OciFormat:
         if document.image_index is not None:
             found["index"] = document.image_index
         return found
+
+    @hookimpl
+    def format_preload(self) -> None:
+        """Import what reads layouts and archives."""
+        import podctl_fetch_docker.image
+        import podctl_fetch_docker.unfolding  # noqa: F401
+
+    @hookimpl
+    def format_unfold(self, files: LayoutFiles, request: LayoutRequest) -> Unfolded:
+        """Find an image in an OCI layout or an archive of `docker save`."""
+        from podctl_fetch_docker.unfolding import unfold
+
+        return unfold(files, request)
+
+    @hookimpl
+    def format_fold(self, document: bytes, signature: bytes | None, kind: str) -> Folded:
+        """The files of an OCI layout, or of an archive that `docker load` reads."""
+        from podctl_fetch_docker.folding import fold
+
+        return fold(document, signature, kind)
+
+    @hookimpl
+    def format_compose(self, image: Image, layer: Layer) -> bytes:
+        """An OCI manifest and configuration for an image of another format."""
+        from podctl_fetch_docker.composing import compose
+
+        return compose(image, layer)
 
 
 oci = OciFormat()

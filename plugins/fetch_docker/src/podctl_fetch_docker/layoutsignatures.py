@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from podctl.model.imagedocument import RegistrySignature
-    from podctl_fetch_docker.archivefiles import Files
+    from podctl.model.layoutfiles import LayoutFiles
     from podctl_fetch_docker.descriptors import Descriptor
     from podctl_fetch_docker.manifests import Index, Manifest
     from podctl_fetch_docker.registry import Repository
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MAX_REFERRERS = 256
 
 
-def signatures_of(files: Files, index: Index, digests: list[str]) -> list[RegistrySignature]:
+def signatures_of(files: LayoutFiles, index: Index, digests: list[str]) -> list[RegistrySignature]:
     """The signatures over any of some documents.
 
     Args:
@@ -55,7 +55,7 @@ class _Shelf:
     """A layout, asked as podctl_fetch_docker.registry.Repository is. Documents that are malformed
     are not there: without a signature an image is not trusted."""
 
-    def __init__(self, files: Files, index: Index) -> None:
+    def __init__(self, files: LayoutFiles, index: Index) -> None:
         self._files = files
         self._index = index
 

@@ -9,12 +9,13 @@ from podctl_fetch_docker.dockerarchive import is_docker_archive, read_docker_arc
 from podctl_fetch_docker.ocilayout import is_layout, read_layout
 
 if TYPE_CHECKING:
-    from podctl_fetch_docker.archivefiles import Files, Found
+    from podctl.model.layoutfiles import LayoutFiles
+    from podctl_fetch_docker.archivefiles import Found
     from podctl_fetch_docker.platforms import Platform
 
 
 def read_local(
-    files: Files,
+    files: LayoutFiles,
     selector: str | None,
     wanted: Platform,
     repository: str,

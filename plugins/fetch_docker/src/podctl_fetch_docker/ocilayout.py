@@ -10,6 +10,8 @@ from podctl.model.fields import Fields
 from podctl.model.imagedocument import ImageDocument, digest_of
 from podctl.model.reference import name_has_registry
 from podctl_fetch_docker.archivefiles import (
+    IMAGE_NAME,
+    INDEX_ABOVE,
     REF_NAME,
     Found,
     blob_of,
@@ -19,7 +21,7 @@ from podctl_fetch_docker.archivefiles import (
     read_document,
     reference_for,
 )
-from podctl_fetch_docker.descriptors import check_digest
+from podctl_fetch_docker.descriptors import check_digest, has_digest
 from podctl_fetch_docker.layoutsignatures import signatures_of
 from podctl_fetch_docker.manifests import (
     Index,
@@ -35,26 +37,24 @@ from podctl_fetch_docker.platforms import choose
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from podctl_fetch_docker.archivefiles import Files
+    from podctl.model.layoutfiles import LayoutFiles
     from podctl_fetch_docker.descriptors import Descriptor
     from podctl_fetch_docker.platforms import Platform
 
 INDEX = "index.json"
 MARKER = "oci-layout"
-#: annotation of an entry: its whole reference (containerd, docker 25).
-IMAGE_NAME = "io.containerd.image.name"
 
 _VERSION = "1.0.0"
 _MAX_LISTED = 12
 
 
-def is_layout(files: Files) -> bool:
+def is_layout(files: LayoutFiles) -> bool:
     """Whether this is a layout, for a file that may also be something else."""
     return files.find(MARKER) is not None and files.find(INDEX) is not None
 
 
 def read_layout(
-    files: Files,
+    files: LayoutFiles,
     selector: str | None,
     wanted: Platform,
     repository: str,
@@ -78,6 +78,8 @@ def read_layout(
     index = _open(files)
     entry = _select(files, index, selector, wanted)
     document, manifest = _documents(files, entry, wanted)
+    if document.image_index is None and selector != entry.digest:
+        document = document._replace(image_index=_index_above(files, entry))
     top = digest_of(document.image_index or document.manifest)
     reference = _reference(entry, selector, repository, top)
     blobs = {layer.digest: _layer(files, manifest, layer) for layer in manifest.layers}
@@ -86,7 +88,7 @@ def read_layout(
     return Found(document._replace(reference=reference), blobs, beside)
 
 
-def _open(files: Files) -> Index:
+def _open(files: LayoutFiles) -> Index:
     data = read_document(files, MARKER, MARKER)
     version = Fields(jsontext.loads(data, what=MARKER), MARKER, "imageLayoutVersion").need(
         "imageLayoutVersion", str
@@ -96,7 +98,7 @@ def _open(files: Files) -> Index:
     return parse_index(read_document(files, INDEX, INDEX), what=INDEX)
 
 
-def _select(files: Files, index: Index, selector: str | None, wanted: Platform) -> Descriptor:
+def _select(files: LayoutFiles, index: Index, selector: str | None, wanted: Platform) -> Descriptor:
     """The entry that is meant."""
     entries = [entry for entry in index.manifests if _may_be_image(entry)]
     if selector is not None and _is_digest(selector):
@@ -132,10 +134,10 @@ def _is_digest(selector: str) -> bool:
         return False
 
 
-def _by_digest(files: Files, entries: Sequence[Descriptor], digest: str) -> Descriptor:
+def _by_digest(files: LayoutFiles, entries: Sequence[Descriptor], digest: str) -> Descriptor:
     """The entry of that digest, here or in an index that is named here."""
     for entry in entries:
-        if entry.digest == digest:
+        if digest in (entry.digest, entry.annotations.get(INDEX_ABOVE)):
             return entry
     for entry in entries:
         if entry.media_type in INDEXES:
@@ -175,7 +177,7 @@ def _reference(entry: Descriptor, selector: str | None, repository: str, digest:
     said = next(filter(None, whole), None)
     if selector is not None and _is_digest(selector):
         return f"{_repository(said) if said else repository}@{selector}"
-    if said is not None and "@" not in said:
+    if said is not None and ("@" not in said or said.endswith(f"@{digest}")):
         return said
     return reference_for(repository, entry.annotations.get(REF_NAME), digest)
 
@@ -185,7 +187,9 @@ def _repository(reference: str) -> str:
     return name if at else name.rpartition(":")[0]
 
 
-def _documents(files: Files, entry: Descriptor, wanted: Platform) -> tuple[ImageDocument, Manifest]:
+def _documents(
+    files: LayoutFiles, entry: Descriptor, wanted: Platform
+) -> tuple[ImageDocument, Manifest]:
     """The documents that an entry leads to; the reference is still open."""
     top = _parsed(files, entry)
     index = None
@@ -199,7 +203,31 @@ def _documents(files: Files, entry: Descriptor, wanted: Platform) -> tuple[Image
     return ImageDocument("", index, top.data, config), top
 
 
-def _parsed(files: Files, entry: Descriptor) -> Index | Manifest:
+def _index_above(files: LayoutFiles, entry: Descriptor) -> bytes | None:
+    """The index that led to a manifest when podctl exported it; None where nothing says so, or
+    where a tool has cleared it away.
+
+    Raises:
+        ManifestInvalid: it is another document, or does not list the manifest.
+    """
+    digest = entry.annotations.get(INDEX_ABOVE)
+    if digest is None:
+        return None
+    try:
+        name = blob_path(check_digest(digest, INDEX_ABOVE))
+    except InvalidInput as error:
+        raise ManifestInvalid(f"{INDEX}: {error.message}") from None
+    if files.find(name) is None:
+        return None
+    data = read_document(files, name, "index")
+    if not has_digest(data, digest):
+        raise ManifestInvalid(f"index: its digest is not {digest}")
+    if all(one.digest != entry.digest for one in parse_index(data).manifests):
+        raise ManifestInvalid(f"index {digest} does not list {entry.digest}")
+    return data
+
+
+def _parsed(files: LayoutFiles, entry: Descriptor) -> Index | Manifest:
     what = "index" if entry.media_type in INDEXES else "manifest"
     parsed = parse_top(blob_of(files, entry, what), what=what)
     if parsed.media_type != entry.media_type:
@@ -209,7 +237,7 @@ def _parsed(files: Files, entry: Descriptor) -> Index | Manifest:
     return parsed
 
 
-def _layer(files: Files, manifest: Manifest, layer: Descriptor) -> str:
+def _layer(files: LayoutFiles, manifest: Manifest, layer: Descriptor) -> str:
     what = f"layer {layer.digest}"
     try:
         place = locate(files, blob_path(layer.digest), what)

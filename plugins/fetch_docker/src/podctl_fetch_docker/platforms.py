@@ -109,11 +109,16 @@ def wanted_platform(labels: Mapping[str, str]) -> Platform:
     another architecture.
     """
     host = host_labels()
-    system, arch = labels.get("os", host["os"]), labels.get("arch", host["arch"])
-    architecture, variant = _FROM_APPC.get(arch, (arch, ""))
-    if architecture == "amd64" and arch == host["arch"]:
-        variant = _amd64_level()
-    return normalise(Platform(system, architecture, variant))
+    platform = platform_of({**host, **labels})
+    if platform.architecture == "amd64" and host["arch"] == labels.get("arch", host["arch"]):
+        platform = platform._replace(variant=_amd64_level())
+    return normalise(platform)
+
+
+def platform_of(labels: Mapping[str, str]) -> Platform:
+    """The platform that labels `os` and `arch` name, both of which must be there."""
+    architecture, variant = _FROM_APPC.get(labels["arch"], (labels["arch"], ""))
+    return Platform(labels["os"], architecture, variant)
 
 
 def _amd64_level(path: str = _CPUINFO) -> str:

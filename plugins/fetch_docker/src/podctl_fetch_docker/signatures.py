@@ -36,7 +36,8 @@ _BUNDLE = "application/vnd.dev.sigstore.bundle"
 #: where cosign says what a bundle states; of an image it states this.
 _PREDICATE = "dev.sigstore.bundle.predicateType"
 _SIGNS = "https://sigstore.dev/cosign/sign/v1"
-_SIGNATURE = "dev.cosignproject.cosign/signature"
+#: annotation of a payload: its signature.
+SIGNATURE = "dev.cosignproject.cosign/signature"
 #: characters of a signature in base64: one by RSA 8192 has 1368.
 _MAX_SIGNATURE = 4096
 _MAX_PAGES = 4
@@ -131,7 +132,7 @@ class Collector:
     def _payloads(self, manifest: Manifest) -> None:
         # cosign appends: of too many, the newest count.
         for layer in reversed(manifest.layers):
-            signature = layer.annotations.get(_SIGNATURE, "")
+            signature = layer.annotations.get(SIGNATURE, "")
             if layer.media_type == PAYLOAD and 0 < len(signature) <= _MAX_SIGNATURE:
                 self._take("simple", layer, signature)
 

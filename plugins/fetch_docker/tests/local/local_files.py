@@ -7,8 +7,8 @@ import json
 import tarfile
 from typing import TYPE_CHECKING, Any
 
+from podctl.model.layoutfiles import Member
 from podctl.testing import ociimages
-from podctl_fetch_docker.archivefiles import Member
 
 if TYPE_CHECKING:
     from pathlib import Path
