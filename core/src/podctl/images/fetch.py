@@ -47,7 +47,11 @@ def ensure_image(
     """
     if policy not in POLICIES:
         raise UsageError(f'unknown pull policy "{policy}"', hint=f"one of {', '.join(POLICIES)}")
-    reference = _normalised(parse(text))
+    reference = parse(text)
+    if reference.short:
+        from podctl.images.choose import normalised
+
+        reference = normalised(reference)
     if signature_file is not None and reference.kind not in ("file", "url"):
         raise UsageError("--signature goes with an image file or URL only")
 
@@ -62,16 +66,6 @@ def ensure_image(
     _ensure_dependencies(session, record, policy)
     session.store.touch(record.key)
     return record
-
-
-def _normalised(reference: Reference) -> Reference:
-    """Fill in the registry by this host's rules for short names, where it was left open."""
-    if not reference.short:
-        return reference
-    from podctl.plugins import transport
-
-    assert reference.scheme is not None
-    return transport(reference.scheme).normalise(reference)
 
 
 def _keep(session: FetchSession, obtain: Callable[[], ImageRecord]) -> ImageRecord:
@@ -174,9 +168,9 @@ def _look_up(session: FetchSession, reference: Reference) -> ImageRecord | None:
         record = session.store.find(reference.name, reference.search_labels())
         what = f"name {reference.text}"
     elif reference.kind == "docker":
-        from podctl.images.layered import find_registry_image
+        from podctl.images.finding import find_registry_image
 
-        record = find_registry_image(session, reference)
+        record = find_registry_image(session.store, reference)
         what = f"reference {reference.text}"
     else:
         remote = session.store.remote(reference.path_or_url)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from podctl.errors import FetchFailed, ManifestInvalid, StoreCorrupt, TrustRefused
 from podctl.images.admit import SCHEMES, judge, signature_check
+from podctl.images.finding import delivered, remote_url
 from podctl.images.ingest import verdict_from_json, verdict_to_json
 from podctl.images.pull import LayerSource, Pull
 from podctl.images.wire import resolve
@@ -46,7 +47,7 @@ def fetch_registry(
     request = _conditional(session, url, request)
     resolution = resolve(carrier, reference, request)
     if resolution.not_modified:
-        record = _held(session, url)
+        record = delivered(session.store, url)
         if record is None:
             raise FetchFailed(f"{reference.path_or_url}: was removed while it was fetched")
         session.say(f"image {reference.path_or_url} is unchanged, not fetching")
@@ -69,33 +70,6 @@ def fetch_registry(
     )
     session.store.put_remote(url, record.key, etag=resolution.etag, max_age=resolution.max_age)
     return record
-
-
-def remote_url(reference: Reference) -> str:
-    """What the store remembers a registry's answer by."""
-    return f"docker://{reference.path_or_url}"
-
-
-def find_registry_image(session: FetchSession, reference: Reference) -> ImageRecord | None:
-    """The stored image of a reference to a registry: the one that was delivered last, or, where
-    that is not known, one whose own documents say that it was asked for by this reference."""
-    found = _held(session, remote_url(reference))
-    if found is not None:
-        return found
-    store = session.store
-    fitting = [
-        record
-        for record in store.images()
-        if record.layered and record.labels.get("version") == reference.version
-    ]
-    for record in sorted(fitting, key=lambda record: record.imported_at, reverse=True):
-        try:
-            document = parse_document(store.manifest(record.key))
-        except (StoreCorrupt, ManifestInvalid):
-            continue
-        if document.reference == reference.path_or_url:
-            return record
-    return None
 
 
 def take_in(
@@ -224,16 +198,11 @@ def _verdict(session: FetchSession, image: Image, signature: bytes | None) -> Ve
 
 def _conditional(session: FetchSession, url: str, request: FetchRequest) -> FetchRequest:
     """Let an unchanged answer count, unless what is held lacks the signature that is asked for."""
-    held = _held(session, url)
+    held = delivered(session.store, url)
     remote = session.store.remote(url)
     if held is None or remote is None or (session.verifies and not held.signed):
         return request
     return replace(request, cached=CacheState(etag=remote.etag))
-
-
-def _held(session: FetchSession, url: str) -> ImageRecord | None:
-    remote = session.store.remote(url)
-    return None if remote is None else session.store.lookup(remote.key)
 
 
 def _asked_for(form: FormatHandle, resolution: Resolution, reference: Reference) -> Image:

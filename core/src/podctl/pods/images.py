@@ -51,6 +51,11 @@ def stored(store: Store, text: str) -> PodImage:
         record = store.image(store.resolve_key(reference.path_or_url))
     elif reference.kind == "name" and reference.name is not None:
         record = store.find(reference.name, reference.search_labels())
+    elif reference.kind == "docker":
+        from podctl.images.choose import normalised
+        from podctl.images.finding import find_registry_image
+
+        record = find_registry_image(store, normalised(reference))
     elif reference.kind not in ("file", "layout"):
         remote = store.remote(reference.path_or_url)
         record = None if remote is None else store.lookup(remote.key)
