@@ -67,6 +67,7 @@ def test_list_takes_fields_order_and_formats(shop: Shop, app: ImageRecord) -> No
         "import_time": int(app.imported_at * 1e9),
         "last_used_time": listed[0]["last_used_time"],
         "size": app.size,
+        "digest": None,
     }
     assert abs(listed[0]["last_used_time"] - time.time() * 1e9) < 3600e9
 

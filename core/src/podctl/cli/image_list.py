@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from podctl.cli.context import Globals
-    from podctl.store import ImageRecord
+    from podctl.store import ImageRecord, Store
 
 #: field -> its header
 _HEADERS = {
@@ -26,6 +26,8 @@ _HEADERS = {
     "importtime": "IMPORT TIME",
     "lastused": "LAST USED",
 }
+#: a field that takes reading an image's documents
+_DIGEST = "digest"
 #: `sha512-` and twelve digits
 _SHORT_ID = 19
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -33,7 +35,9 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 @click.command(help="List the images of the store.")
 @click.option(
-    "--fields", metavar="LIST", default=",".join(_HEADERS), help="Comma list of columns (all)."
+    "--fields",
+    metavar="LIST",
+    help=f"Comma list of columns ({', '.join(_HEADERS)}; with --full also digest).",
 )
 @click.option(
     "--sort",
@@ -59,7 +63,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 @click.pass_obj
 def command(
     options: Globals,
-    fields: str,
+    fields: str | None,
     sort: str,
     order: str,
     full: bool,
@@ -68,16 +72,20 @@ def command(
 ) -> None:
     """Print every image whose record can be read; the others are named at the end."""
     gc.disable()  # every object lives to the end
-    columns = _columns(fields)
+    columns = _columns(",".join(_HEADERS) if fields is None else fields)
+    if full and fields is None:
+        columns.append(_DIGEST)
+    store = options.store()
     problems: list[str] = []
-    records = options.store().images(problems.append)
+    records = store.images(problems.append)
     records.sort(key=_sort_key(sort), reverse=order == "desc")
     if form in (None, "table"):
         now = time.time()
-        rows = [_row(record, columns, full, now) for record in records]
-        table(rows, None if no_legend else [_HEADERS[column] for column in columns])
+        rows = [_row(store, record, columns, full, now) for record in records]
+        headers = {**_HEADERS, _DIGEST: "DIGEST"}
+        table(rows, None if no_legend else [headers[column] for column in columns])
     else:
-        emit_json([_json(record) for record in records], pretty=form == "json-pretty")
+        emit_json([_json(store, record) for record in records], pretty=form == "json-pretty")
     for problem in problems:
         say(options.command, problem)
 
@@ -90,10 +98,9 @@ def total_size(record: ImageRecord) -> int:
 def _columns(fields: str) -> list[str]:
     columns = [field.strip() for field in fields.split(",")]
     for column in columns:
-        if column not in _HEADERS:
-            raise UsageError(
-                f'--fields: unknown field "{column}"', hint=f"known: {', '.join(_HEADERS)}"
-            )
+        if column not in (*_HEADERS, _DIGEST):
+            known = ", ".join((*_HEADERS, _DIGEST))
+            raise UsageError(f'--fields: unknown field "{column}"', hint=f"known: {known}")
     return columns
 
 
@@ -115,7 +122,9 @@ def shown_name(record: ImageRecord) -> str:
     return f"{record.name}:{version}" if version else record.name
 
 
-def _row(record: ImageRecord, columns: list[str], full: bool, now: float) -> list[str]:
+def _row(
+    store: Store, record: ImageRecord, columns: list[str], full: bool, now: float
+) -> list[str]:
     from podctl.pods.times import absolute, ago
 
     def when(moment: float) -> str:
@@ -129,18 +138,29 @@ def _row(record: ImageRecord, columns: list[str], full: bool, now: float) -> lis
             absolute(record.imported_at) if full else ago(record.imported_at, now)
         ),
         "lastused": lambda: when(record.last_used),
+        _DIGEST: lambda: _digest(store, record) or "-",
     }
     return [cells[column]() for column in columns]
 
 
-def _json(record: ImageRecord) -> dict[str, object]:
-    """rkt's entry; times in nanoseconds since the epoch."""
+def _digest(store: Store, record: ImageRecord) -> str | None:
+    if not record.layered:
+        return None
+    from podctl.images.finding import registry_digest
+
+    return registry_digest(store, record)
+
+
+def _json(store: Store, record: ImageRecord) -> dict[str, object]:
+    """rkt's entry, and the digest by which a registry has the image; times in nanoseconds since
+    the epoch."""
     return {
         "id": record.key,
         "name": shown_name(record),
         "import_time": int(record.imported_at * 1_000_000_000),
         "last_used_time": int(record.last_used * 1_000_000_000),
         "size": total_size(record),
+        "digest": _digest(store, record),
     }
 
 

@@ -58,11 +58,30 @@ def render(
         StoreCorrupt: the stored bytes are not the image.
     """
     with store.preparing():
-        resolved = resolve(store, record.key)
-        for part in resolved.parts:
-            ensure_unpacked(store, part.record, say)
+        resolved = _unpacked(store, record, say)
         _repair(store, resolved, say)
         _place(store, record, sources(store, resolved), directory, rootfs_only, overwrite, say)
+
+
+def copied_sources(
+    store: Store, record: ImageRecord, say: Callable[[str], None]
+) -> list[tuple[str, Whitelist | None]]:
+    """What an image with its dependencies is merged from, unpacked now where it was not.
+
+    The caller holds `store.preparing()`.
+
+    Raises:
+        NotFound, Refused: a dependency is missing or not what was pinned.
+        StoreCorrupt: the stored bytes are not the image.
+    """
+    return sources(store, _unpacked(store, record, say))
+
+
+def _unpacked(store: Store, record: ImageRecord, say: Callable[[str], None]) -> Resolved:
+    resolved = resolve(store, record.key)
+    for part in resolved.parts:
+        ensure_unpacked(store, part.record, say)
+    return resolved
 
 
 def _repair(store: Store, resolved: Resolved, say: Callable[[str], None]) -> None:
@@ -92,5 +111,17 @@ def _place(
             output.result = rootfs
         else:
             with open(f"{output.temporary}/manifest", "xb") as file:
-                file.write(store.manifest(record.key))
+                file.write(_manifest(store, record))
     store.touch(record.key)
+
+
+def _manifest(store: Store, record: ImageRecord) -> bytes:
+    """An image's manifest; of a layered image the appc manifest it amounts to."""
+    manifest = store.manifest(record.key)
+    if not record.layered:
+        return manifest
+    from podctl.model import jsontext
+    from podctl.model.image import appc_value
+    from podctl.plugins import image_format
+
+    return jsontext.dumps(appc_value(image_format(record.format).image(manifest)))

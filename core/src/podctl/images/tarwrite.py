@@ -1,4 +1,4 @@
-"""Write an ACI from a directory descriptor: streaming, and the same bytes for the same tree.
+"""Write an ACI or a layer from a directory descriptor: streaming, the same bytes for the same tree.
 
 The tree may come from a hostile image and may be changing: it is walked by descriptor, symbolic
 links are recorded and not followed, nothing but regular files and directories is ever opened.
@@ -11,7 +11,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Protocol
 
-from podctl.errors import StoreCorrupt
+from podctl.errors import Refused, StoreCorrupt
 from podctl.images.descriptors import DIRECTORY, DescriptorLimit
 from podctl.images.tarheader import BLOCK
 from podctl.images.tarstream import display
@@ -19,6 +19,8 @@ from podctl.images.tarstream import display
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: bytes of what `sized_header` makes.
+SIZED_HEADER = 3 * BLOCK
 _CHUNK = 1 << 20
 #: O_NONBLOCK: were a FIFO swapped in after lstat(2), open(2) would otherwise wait for a writer.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -71,6 +73,22 @@ def write_aci(
     return tuple(writer.skipped)
 
 
+def write_layer(output: Output, rootfs_fd: int) -> tuple[str, ...]:
+    """Write the tree of `rootfs_fd` as a layer of a layered image, uncompressed; see write_aci.
+
+    Raises:
+        StoreCorrupt: a file changed its kind or shrank while it was read.
+        Refused: a name begins with `.wh.`, which in a layer would delete something.
+    """
+    writer = _Writer(output, None, reserved=b".wh.")
+    try:
+        writer.tree(rootfs_fd, b"")
+    finally:
+        writer.close()
+    output.write(bytes(2 * BLOCK))
+    return tuple(writer.skipped)
+
+
 class _Level:
     """A directory being written: its path in the archive, descriptor and names still to come."""
 
@@ -81,11 +99,21 @@ class _Level:
         self.fd = fd
         self.names = sorted((os.fsencode(name) for name in os.listdir(fd)), reverse=True)
 
+    def join(self, name: bytes) -> bytes:
+        """The path of a member; the top of a layer has none."""
+        return self.path + b"/" + name if self.path else name
+
 
 class _Writer:
-    def __init__(self, output: Output, owner: Callable[[int, int], tuple[int, int]] | None) -> None:
+    def __init__(
+        self,
+        output: Output,
+        owner: Callable[[int, int], tuple[int, int]] | None,
+        reserved: bytes = b"",
+    ) -> None:
         self._output = output
         self._owner = owner
+        self._reserved = reserved
         self._links: dict[tuple[int, int], bytes] = {}
         self._levels: list[_Level] = []
         self._limit = DescriptorLimit()
@@ -101,9 +129,9 @@ class _Writer:
         self._output.write(header(b"manifest", b"0", len(data), 0o644, 0, 0, 0, b"", {}))
         self._output.write(data + bytes(-len(data) % BLOCK))
 
-    def tree(self, rootfs_fd: int) -> None:
+    def tree(self, rootfs_fd: int, path: bytes = b"rootfs") -> None:
         """Write the root and all below it, depth first."""
-        self._descend(b"rootfs", os.open(".", DIRECTORY, dir_fd=rootfs_fd))
+        self._descend(path, os.open(".", DIRECTORY, dir_fd=rootfs_fd))
         while self._levels:
             level = self._levels[-1]
             if level.names:
@@ -115,7 +143,7 @@ class _Writer:
     def _descend(self, path: bytes, fd: int) -> None:
         try:
             level = _Level(path, fd)
-            self._header(path + b"/", os.fstat(fd), b"5", xattrs=_xattrs(fd))
+            self._header((path or b".") + b"/", os.fstat(fd), b"5", xattrs=_xattrs(fd))
         except BaseException:
             os.close(fd)
             raise
@@ -123,7 +151,9 @@ class _Writer:
         self._limit.need(len(self._levels))
 
     def _member(self, level: _Level, name: bytes) -> None:
-        path = level.path + b"/" + name
+        path = level.join(name)
+        if self._reserved and name.startswith(self._reserved):
+            raise Refused(f"{display(path)}: a layer cannot hold a file of that name")
         status = os.lstat(name, dir_fd=level.fd)
         kind = _TYPES.get(stat.S_IFMT(status.st_mode))
         if kind is None:
@@ -157,7 +187,7 @@ class _Writer:
         now = os.fstat(fd)
         if (now.st_dev, now.st_ino) != (status.st_dev, status.st_ino):
             os.close(fd)
-            raise _changed(level.path + b"/" + name)
+            raise _changed(level.join(name))
         return fd
 
     def _file(self, path: bytes, level: _Level, name: bytes, status: os.stat_result) -> None:
@@ -250,11 +280,24 @@ def header(
         target[:100],
         device,
     )
-    if not records:
-        return plain
+    return _extension(records) + plain if records else plain
+
+
+def sized_header(path: bytes, size: int) -> bytes:
+    """Make the header of a plain file, which takes SIZED_HEADER bytes whatever the size is: room
+    can be left for it until that is known.
+
+    Args:
+        path: at most 100 bytes.
+    """
+    plain = _ustar(path, b"0", size if size < 8**11 else 0, 0o644, 0, 0, 0, b"", (0, 0))
+    return _extension({b"size": b"%d" % size}) + plain
+
+
+def _extension(records: dict[bytes, bytes]) -> bytes:
     payload = b"".join(_record(key, value) for key, value in records.items())
     extension = _ustar(b"././@PaxHeader", b"x", len(payload), 0o644, 0, 0, 0, b"", (0, 0))
-    return extension + payload + bytes(-len(payload) % BLOCK) + plain
+    return extension + payload + bytes(-len(payload) % BLOCK)
 
 
 def _ustar(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from podctl.errors import Refused
 from podctl.model.labels import VALID_OS_ARCH
-from podctl.model.manifest import App, Dependency, parse_image_manifest
+from podctl.model.manifest import App, Dependency, app_value, pairs_value, parse_image_manifest
+from podctl.model.names import AC_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,6 +72,25 @@ def parse_aci_image(manifest: bytes, *, what: str = "image manifest") -> Image:
         annotations=parsed.annotations,
         manifest=manifest,
     )
+
+
+def appc_value(image: Image) -> dict[str, Any]:
+    """The appc image manifest of an image of any format, as a JSON value.
+
+    An app's group may be empty, which stands for the user's own groups and which appc has no word
+    for: who writes an archive has to put a number in its place.
+    """
+    value: dict[str, Any] = {
+        "acKind": "ImageManifest",
+        "acVersion": AC_VERSION,
+        "name": image.name,
+        "labels": pairs_value(image.labels),
+    }
+    if image.app is not None:
+        value["app"] = app_value(image.app)
+    if image.annotations:
+        value["annotations"] = pairs_value(image.annotations)
+    return value
 
 
 def check_runnable(image: Image) -> None:
