@@ -72,6 +72,8 @@ class Reply:
         endless: repeat the body for ever.
         raw: bytes to send in place of everything.
         hold: wait until it is set before the body is sent.
+        hold_at: send so many bytes of the body before that.
+        held: set once they are sent.
     """
 
     status: int = 200
@@ -86,6 +88,8 @@ class Reply:
     endless: bool = False
     raw: bytes | None = None
     hold: threading.Event | None = None
+    hold_at: int = 0
+    held: threading.Event | None = None
 
 
 Handler = Callable[[Request], Reply]
@@ -319,6 +323,9 @@ class _Writer:
             return False
         self._put(self._head(reply), reply.trickle)
         if reply.hold is not None:
+            self._put(reply.body[: reply.hold_at], None)
+            if reply.held is not None:
+                reply.held.set()
             reply.hold.wait()
         if request.method == "HEAD" or reply.status in (204, 304):
             return True
@@ -345,7 +352,7 @@ class _Writer:
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def _body(self, reply: Reply) -> None:
-        body = reply.body if reply.cut is None else reply.body[: reply.cut]
+        body = reply.body[reply.hold_at : reply.cut]
         pause = reply.trickle or reply.body_trickle
         while True:
             if reply.framing == "chunked":

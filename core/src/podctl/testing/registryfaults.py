@@ -196,11 +196,12 @@ def endless(reply: Reply) -> None:
     reply.framing, reply.endless = "chunked", True
 
 
-def held(until: threading.Event) -> Fault:
-    """The body waits for the event."""
+def held(until: threading.Event, after: int = 0, reached: threading.Event | None = None) -> Fault:
+    """The body waits for an event, `after` so many bytes; `reached` is set once they are sent."""
 
     def alter(reply: Reply) -> None:
-        reply.hold = until
+        reply.hold, reply.held = until, reached
+        reply.hold_at = min(after, len(reply.body))
 
     return changed(alter)
 
