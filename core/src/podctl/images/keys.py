@@ -55,7 +55,8 @@ def offer_keys(session: FetchSession, scheme: TrustHandle, name: str) -> None:
     With --trust-keys-from-https keys that came by https need no word. Nothing announced, or
     nobody to ask: nothing is added, and the signature check that follows says what is missing.
     """
-    if session.keystore.keys_for(name):
+    # A key of another scheme can say nothing of this image.
+    if any(scheme.recognises(key.data) for key in session.keystore.keys_for(name)):
         return
     if not (session.trust_keys_from_https or can_ask()):
         session.say(

@@ -11,6 +11,7 @@ from podctl.images.admit import SCHEMES, judge, signature_check
 from podctl.images.finding import delivered, remote_url
 from podctl.images.ingest import verdict_from_json, verdict_to_json
 from podctl.images.pull import LayerSource, Pull
+from podctl.images.stored import describe_document
 from podctl.images.wire import resolve
 from podctl.model.fetching import CacheState
 from podctl.model.imagedocument import parse_document
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from podctl.model.reference import Reference
     from podctl.model.trusting import Verdict, Verifier
     from podctl.plugins import FormatHandle, TransportHandle
-    from podctl.store import ImageRecord, StagedLayer, Staging
+    from podctl.store import ImageRecord
 
 
 def fetch_registry(
@@ -66,7 +67,6 @@ def fetch_registry(
         LayerSource(fetch=fetch),
         signature=resolution.signature,
         source_name=resolution.location,
-        latest=reference.short and reference.version == "latest",
     )
     session.store.put_remote(url, record.key, etag=resolution.etag, max_age=resolution.max_age)
     return record
@@ -80,7 +80,6 @@ def take_in(
     *,
     signature: bytes | None,
     source_name: str = "",
-    latest: bool = False,
 ) -> ImageRecord:
     """Judge an image by its documents, then bring in its layers and commit it.
 
@@ -96,8 +95,9 @@ def take_in(
     with ExitStack() as stack:
         staging = stack.enter_context(session.store.staging())
         layers = Pull(session, staging, form.layout(), source).run(image, stack)
-        record = _commit(
-            session, staging, image, layers, signature, source_name=source_name, latest=latest
+        staged = describe_document(image, layers)
+        record = session.store.commit(
+            staging, staged._replace(signature=signature, source=source_name)
         )
     if session.store.privileged:
         session.store.mark_verified(record.key, verification)
@@ -219,20 +219,3 @@ def _asked_for(form: FormatHandle, resolution: Resolution, reference: Reference)
     if not image.layers:
         raise FetchFailed(f"{reference.text}: the image has no layers")
     return image
-
-
-def _commit(
-    session: FetchSession,
-    staging: Staging,
-    image: Image,
-    layers: tuple[StagedLayer, ...],
-    signature: bytes | None,
-    *,
-    source_name: str,
-    latest: bool,
-) -> ImageRecord:
-    from podctl.images.stored import describe_document
-
-    staged = describe_document(image, layers)
-    staged = staged._replace(signature=signature, source=source_name, latest=latest)
-    return session.store.commit(staging, staged)

@@ -108,10 +108,13 @@ def dump_signatures(signatures: list[RegistrySignature]) -> bytes:
     """Serialise the signatures of one image: what the store keeps as its detached signature.
 
     Raises:
-        ManifestInvalid: there are too many, or one is no UTF-8.
+        ManifestInvalid: there are too many, or one is no UTF-8 or holds a NUL.
     """
     if len(signatures) > MAX_SIGNATURES:
         raise ManifestInvalid(f"image has more than {MAX_SIGNATURES} signatures")
+    if any(b"\0" in one.content for one in signatures):
+        # It could be written, but not be read again with the others.
+        raise ManifestInvalid("a signature holds a NUL")
     value = [[one.kind, _text(one.content, "signature"), one.signature] for one in signatures]
     data = json.dumps({"signatures": value}, ensure_ascii=False, separators=(",", ":")).encode()
     if len(data) > MAX_SIGNATURE_SET:

@@ -149,6 +149,9 @@ class Collector:
             content = self._repository.blob(layer.digest, layer.size, "signature")
         if content is None:
             return
+        if b"\0" in content:
+            self.trouble = self.trouble or FetchFailed("a signature holds a NUL")
+            return
         try:
             room = len(json.dumps([kind, content.decode(), signature], ensure_ascii=False).encode())
         except UnicodeDecodeError:
