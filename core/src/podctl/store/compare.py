@@ -9,7 +9,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from podctl.store.copying import _READ, _open
+from podctl.store.copying import _READ, open_below
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ class _Comparison:
         pending = [""]
         while pending:
             path = pending.pop()
-            found, right = (_open(root, path) for root in self._roots)
+            found, right = (open_below(root, path) for root in self._roots)
             try:
                 yield from self._extended(path, found, right)
                 yield from self._directory(path, found, right, pending)

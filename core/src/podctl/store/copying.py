@@ -106,10 +106,10 @@ class _Merge:
         """Make the entries of one directory; return its sub-directories, still empty."""
         opened: dict[int, int] = {}
         below: list[tuple[str, list[int]]] = []
-        target = _open(self._target, path)
+        target = open_below(self._target, path)
         try:
             for index in contributors:
-                opened[index] = _open(self._sources[index].root_fd, path)
+                opened[index] = open_below(self._sources[index].root_fd, path)
                 if marked(opened[index], OPAQUE):
                     break
             for name, founds in self._entries(path, opened).items():
@@ -136,7 +136,7 @@ class _Merge:
         """
         for index in contributors:
             if index not in opened:
-                opened[index] = _open(self._sources[index].root_fd, path)
+                opened[index] = open_below(self._sources[index].root_fd, path)
             if not marked(opened[index], IMPLIED):
                 return opened[index]
         return opened[contributors[0]]
@@ -157,7 +157,7 @@ class _Merge:
                     continue
                 if not is_directory:
                     closed.add(name)
-                    if name in entries or _is_whiteout(status):
+                    if name in entries or is_whiteout(status):
                         continue
                 entries.setdefault(name, []).append(_Found(index, status))
         return entries
@@ -210,7 +210,7 @@ class _Merge:
         if first == path:
             return False
         parent, _, leaf = first.rpartition("/")
-        fd = _open(self._target, parent)
+        fd = open_below(self._target, parent)
         try:
             os.link(leaf, name, src_dir_fd=fd, dst_dir_fd=target, follow_symlinks=False)
         finally:
@@ -281,13 +281,15 @@ def copy_content(reader: int, writer: int, size: int) -> None:
             offset += len(data)
 
 
-def _open(root_fd: int, path: str) -> int:
+def open_below(root_fd: int, path: str) -> int:
+    """Open a directory below another, following no link; close-on-exec."""
     if not path:
         return os.open(".", _DIRECTORY, dir_fd=root_fd)
     return openat2(root_fd, path, _DIRECTORY, 0, _RESOLVE)
 
 
-def _is_whiteout(status: os.stat_result) -> bool:
+def is_whiteout(status: os.stat_result) -> bool:
+    """Whether an entry of a layer says that those of lower layers are gone."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
