@@ -74,7 +74,7 @@ def populate(pod: LockedPod, contents: Contents, store: Store) -> dict[str, Root
         _write(pod.path(SETTINGS), contents.settings.to_bytes())
         roots = _make_roots(pod, contents, store)
         _write(pod.path(ROOTS), roots_to_bytes(roots, store.layout.top))
-        _make_volumes(pod, contents.manifest)
+        _make_volumes(pod, contents.manifest, roots)
         os.mkdir(pod.path("appsinfo"), 0o750)
         for app, found in zip(contents.manifest.apps, contents.images, strict=True):
             os.mkdir(pod.path(f"appsinfo/{app.name}"), 0o750)
@@ -205,7 +205,9 @@ def _make_overlay(directory: str, lowers: Sequence[str]) -> None:
     os.chmod(f"{directory}/upper", status.st_mode & 0o7777)
 
 
-def _make_volumes(pod: LockedPod, manifest: PodManifest) -> None:
+def _make_volumes(
+    pod: LockedPod, manifest: PodManifest, roots: Mapping[str, RootFilesystem]
+) -> None:
     volumes = {volume.name: volume for volume in manifest.volumes}
     wanted: dict[str, Volume] = {}
     for app in manifest.apps:
@@ -219,6 +221,10 @@ def _make_volumes(pod: LockedPod, manifest: PodManifest) -> None:
         os.mkdir(path, _PRIVATE)
         os.chown(path, volume.uid, volume.gid)
         os.chmod(path, volume.mode)
+    if any(app.converted for app in manifest.apps):
+        from podctl.pods.filling import fill_volumes
+
+        fill_volumes(pod.directory, manifest, roots)
 
 
 def _empty(mount: Mount, volumes: Mapping[str, Volume]) -> Volume | None:
