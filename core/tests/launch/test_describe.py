@@ -68,6 +68,9 @@ def test_lines(plan: LaunchPlan) -> None:
         "no new privileges",
         "environment: PATH=/bin",
         "environment: X=a b",
+        "environment: HOME of that user",
+        "environment: LOGNAME of that user",
+        "environment: USER of that user",
         "execute: sh -c 'echo '\\''hi'\\'' $X' ''",
     ]
 

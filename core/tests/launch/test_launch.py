@@ -16,6 +16,7 @@ from podctl.sys import procs
 from podctl.sys.locks import lock
 from podctl.testing.pods import (
     LOCK_FD,
+    PATH,
     Process,
     host_mounts,
     is_locked,
@@ -96,6 +97,47 @@ def test_setuid_program_gains_nothing(
     plan = make_plan(pod, identity=Identity(1001, 1001), no_new_privileges=confined)
     with start(plan, pod) as process:
         assert process.wait() == (0, "1001\n" if confined else "0\n", "")
+
+
+def test_an_account_brings_its_home_and_name(factory: PodFactory, make_plan: MakePlan) -> None:
+    Path(factory.image, "etc/passwd").write_text("web:x:1001:1002::/srv/web:/bin/sh\n")
+    pod = factory.pod("env")
+    identity = Account("1001", "")
+    with start(make_plan(pod, identity=identity, environment={"PATH": PATH}), pod) as process:
+        found = set(process.wait().out.splitlines())
+    assert found == {f"PATH={PATH}", "HOME=/srv/web", "LOGNAME=web", "USER=web"}
+
+
+def test_what_the_environment_has_of_them_stays(factory: PodFactory, make_plan: MakePlan) -> None:
+    pod = factory.pod("env")
+    given = {"PATH": PATH, "HOME": "", "USER": "other"}
+    with start(make_plan(pod, identity=Account("web", ""), environment=given), pod) as process:
+        found = set(process.wait().out.splitlines())
+    assert found == {f"PATH={PATH}", "HOME=", "LOGNAME=web", "USER=other"}
+
+
+def test_the_list_of_users_is_not_read_for_a_complete_environment(
+    factory: PodFactory, make_plan: MakePlan
+) -> None:
+    os.unlink(f"{factory.image}/etc/passwd")
+    os.mkfifo(f"{factory.image}/etc/passwd")
+    pod = factory.pod("env")
+    given = {"PATH": PATH, "HOME": "/h", "USER": "u", "LOGNAME": "u"}
+    with start(make_plan(pod, identity=Account("0", "0"), environment=given), pod) as process:
+        assert set(process.wait().out.splitlines()) == {f"{k}={v}" for k, v in given.items()}
+    # The control: without HOME it is.
+    del given["HOME"]
+    pod = factory.pod("env")
+    with start(make_plan(pod, identity=Account("0", "0"), environment=given), pod) as process:
+        result = process.wait()
+    assert (result.code, "/etc/passwd" in result.err) == (254, True)
+
+
+def test_numbers_bring_nothing(factory: PodFactory, make_plan: MakePlan) -> None:
+    pod = factory.pod("env")
+    plan = make_plan(pod, identity=Identity(1001, 1002), environment={"PATH": PATH})
+    with start(plan, pod) as process:
+        assert process.wait().out == f"PATH={PATH}\n"
 
 
 def test_unknown_user_ends_in_one_line_and_leaves_no_mount(

@@ -427,6 +427,22 @@ def test_existing_things_are_left_where_only_missing_ones_are_made(
     assert result.out == "image\nnew\nnowhere\nto\n700\n1777\n711\n"
 
 
+@pytest.mark.parametrize("target", ["/", "/.", "/../..", "/etc/", "/a/../b/.."])
+def test_directories_that_are_there_already_are_left_alone(run: Runner, target: str) -> None:
+    result = run("stat -c '%a %u' / /etc; ls /", Directory(target, 0o700))
+    assert result.out.startswith("755 0\n755 0\n")
+
+
+@pytest.mark.parametrize("target", ["/link", "/link/", "/etc/../link"])
+def test_directory_is_made_where_a_dangling_link_leads(
+    factory: PodFactory, run: Runner, tmp_path: Path, target: str
+) -> None:
+    os.symlink(f"{tmp_path}/made/here", f"{factory.image}/link")
+    result = run("cd /link && pwd -P", Directory(target))
+    assert result.out == f"{tmp_path}/made/here\n"
+    assert not (tmp_path / "made").exists()
+
+
 def test_new_filesystem_and_its_flags(run: Runner) -> None:
     result = run(
         "grep ' /scratch ' /proc/self/mounts; touch /scratch/x && echo ok; cat /scratch/in",
@@ -453,7 +469,6 @@ def test_read_only_root_leaves_mounts_writable(run: Runner, tmp_path: Path) -> N
     [
         WriteFile("/", "x"),
         WriteFile("/etc/..", "x"),
-        Directory("/."),
         Bind("/etc", "/x", propagation="shared"),
         Filesystem("tmpfs", "/x", flags=("nonsense",)),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 from podctl.errors import InvalidInput, NotFound
 from podctl.model.plan import Account, Identity
-from podctl.pods.users import resolve
+from podctl.pods.users import login_environment, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -182,3 +182,75 @@ def test_database_that_is_no_sensible_file(root: Path, kind: str) -> None:
         path.symlink_to("/proc/self/root/etc/passwd")
     with pytest.raises((InvalidInput, NotFound), match="/etc/passwd"):
         look_up(root, "web")
+
+
+# HOME, LOGNAME, USER
+
+
+def log_in(root: Path, user: str) -> dict[str, str]:
+    fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
+    try:
+        return login_environment(fd, Account(user, ""))
+    finally:
+        os.close(fd)
+
+
+HOMES = """\
+root:x:0:0:root:/root:/bin/sh
+toor:x:0:0::/toor:/bin/sh
+app:x:1000:1000::/srv/app:/bin/sh
+1000:x:0:0::/wrong:/bin/sh
+bare:x:1001:1001::
+short:x:1002:1002
+empty:x:1003:1003:::
+relative:x:1004:1004::tmp:/bin/sh
+odd:x:1005:1005::/a b é:/bin/sh
+nul:x:1006:1006::/a\0b:/bin/sh
+:x:1007:1007::/nameless:
+"""
+
+
+@pytest.mark.parametrize(
+    ("user", "name", "home"),
+    [
+        ("0", "root", "/root"),
+        ("root", "root", "/root"),
+        ("toor", "toor", "/toor"),
+        ("app", "app", "/srv/app"),
+        ("1000", "app", "/srv/app"),
+        ("bare", "bare", "/"),
+        ("short", "short", "/"),
+        ("empty", "empty", "/"),
+        ("relative", "relative", "/"),
+        ("odd", "odd", "/a b é"),
+        ("nul", "nul", None),
+        ("1007", None, "/nameless"),
+        ("4711", None, "/"),
+    ],
+)
+def test_login_is_by_the_user_s_entry(
+    root: Path, user: str, name: str | None, home: str | None
+) -> None:
+    (root / "etc" / "passwd").write_text(HOMES)
+    expected = {"HOME": home, "LOGNAME": name, "USER": name}
+    assert log_in(root, user) == {key: value for key, value in expected.items() if value}
+
+
+@pytest.mark.parametrize("user", ["0", "root"])
+def test_root_has_a_name_in_an_image_without_users(root: Path, user: str) -> None:
+    (root / "etc" / "passwd").unlink()
+    assert log_in(root, user) == {"HOME": "/", "LOGNAME": "root", "USER": "root"}
+
+
+def test_login_of_the_owner_of_a_file(root: Path) -> None:
+    (root / "etc" / "passwd").write_text(HOMES)
+    (root / "file").touch()
+    os.chown(root / "file", 1000, 5)
+    assert log_in(root, "/file")["HOME"] == "/srv/app"
+
+
+def test_a_list_of_users_that_leads_out_is_not_followed(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text(HOMES)
+    (root / "etc" / "passwd").unlink()
+    (root / "etc" / "passwd").symlink_to(tmp_path / "outside")
+    assert log_in(root, "1000") == {"HOME": "/"}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import signal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from podctl.cli.imageargs import parse_images
-from podctl.errors import Refused, UsageError
+from podctl.errors import InvalidInput, Refused, UsageError
 from podctl.model.image import Image
 from podctl.model.manifest import App, MountPoint, Port
-from podctl.model.plan import RootFilesystem
+from podctl.model.plan import LOGIN_VARIABLES, RootFilesystem
 from podctl.model.podmanifest import PodManifest, RuntimeApp, parse_pod_manifest
 from podctl.model.ports import port_from_text
 from podctl.model.volumes import Mount, Volume
@@ -235,6 +236,50 @@ class TestEnvironment:
         section = manifest.apps[0].app
         assert section is not None
         assert section.environment == {"I": "image", "F": "file", "G": "own"}
+
+
+class TestConvertedImages:
+    ANNOTATIONS: ClassVar = {
+        "appc.io/docker/repository": "team/app",
+        "appc.io/docker/stopsignal": "SIGRTMIN+3",
+        "appc.io/docker/stoptimeout": "90",
+        "appc.io/docker/cmd": '["x"]',
+    }
+
+    def found(self, **fields: Any) -> PodImage:
+        return image(app(**fields), annotations=self.ANNOTATIONS)
+
+    def test_the_flavor_is_told_how_it_runs(self) -> None:
+        one = prepared(build("X", self.found(working_directory="/srv")))
+        assert (one.stop_signal, one.stop_timeout) == (signal.SIGRTMIN + 3, 90)
+        assert one.make_working_directory
+        assert not set(LOGIN_VARIABLES) & set(one.environment)
+        assert one.environment["SHELL"] == "/bin/sh"
+
+    def test_control_an_appc_image_runs_as_rkt_ran_it(self) -> None:
+        one = prepared(build("X", image(app(working_directory="/srv"))))
+        assert (one.stop_signal, one.stop_timeout) == (signal.SIGTERM, None)
+        assert not one.make_working_directory
+        assert (one.environment["HOME"], one.environment["USER"]) == ("/root", "root")
+
+    def test_what_the_image_or_the_user_sets_stays(self) -> None:
+        manifest = build("X --environment=USER=me", self.found(environment={"HOME": "/h"}))
+        environment = prepared(manifest).environment
+        assert (environment["HOME"], environment["USER"]) == ("/h", "me")
+        assert "LOGNAME" not in environment
+
+    def test_the_user_may_choose_the_signal(self) -> None:
+        manifest = build("X --annotation=appc.io/docker/stopsignal=INT", self.found())
+        assert prepared(manifest).stop_signal == signal.SIGINT
+        with pytest.raises(InvalidInput, match="stopsignal.*'NO' is no signal"):
+            build("X --annotation=appc.io/docker/stopsignal=NO", self.found())
+
+    def test_a_manifest_of_the_user_keeps_the_image_s_ways(self) -> None:
+        own = {"appc.io/docker/stoptimeout": "5"}
+        given = PodManifest(apps=(RuntimeApp("my-app", KEY, annotations=own),))
+        one = prepared(complete_given(given, [self.found()], lambda line: None))
+        assert (one.stop_signal, one.stop_timeout) == (signal.SIGRTMIN + 3, 5)
+        assert one.make_working_directory
 
 
 class TestVolumes:

@@ -230,7 +230,8 @@ class Stage1Spec:
 
     @hookspec(firstresult=True)
     def stage1_stop(self, pod: PreparedPod, force: bool) -> None:
-        """Ask the running pod to end (TERM), or make it end (`force`). Returns at once."""
+        """Ask the running pod to end (its apps' `stop_signal`), or make it end (`force`). Returns
+        at once."""
 
     @hookspec(firstresult=True)
     def stage1_gc(self, pod: PreparedPod) -> None:

@@ -76,6 +76,10 @@ class Directory(NamedTuple):
 Step = Overlay | Bind | Filesystem | WriteFile | Symlink | Directory
 
 
+#: what login(1) tells a program of its user
+LOGIN_VARIABLES = ("HOME", "LOGNAME", "USER")
+
+
 class Identity(NamedTuple):
     """Numeric ids of the process; `groups` are the supplementary ones."""
 
@@ -91,6 +95,9 @@ class Account(NamedTuple):
     absolute path stands for the owner of that file in the root. `groups` are the supplementary
     ones. An empty group is the user's own of /etc/passwd (0 where there is none), and adds those of
     /etc/group that list the user.
+
+    Of LOGIN_VARIABLES, those that the environment lacks are added from the user's entry in
+    /etc/passwd.
     """
 
     user: str
@@ -110,7 +117,7 @@ class LaunchPlan(NamedTuple):
         identity: ids to take on, last before exec.
         no_new_privileges: set PR_SET_NO_NEW_PRIVS.
         working_directory: resolved inside the root.
-        environment: complete environment of the process.
+        environment: environment of the process, complete but for what an Account adds.
         argv: program and arguments; `argv[0]` without a slash is searched in the app's PATH,
             inside the root.
         inherited: what each descriptor beyond 0, 1, 2 that survives exec is (number -> meaning).
@@ -192,7 +199,11 @@ class PreparedApp(NamedTuple):
         root: host path where its root is mounted or lies.
         mounts: (host source, in-root target, read_only, recursive), parents before children.
         read_only_rootfs: appc readOnlyRootFS.
-        environment: environment in force, complete.
+        environment: environment in force; without LOGIN_VARIABLES where they are to be the user's.
+        make_working_directory: a working directory that is missing in the root is to be made, once
+            the volumes are mounted.
+        stop_signal: number of the signal that asks the app to end.
+        stop_timeout: seconds that its image gives the app to end; None if it says nothing.
     """
 
     name: str
@@ -205,6 +216,9 @@ class PreparedApp(NamedTuple):
     mounts: tuple[Bind, ...]
     read_only_rootfs: bool
     environment: Mapping[str, str]
+    make_working_directory: bool = False
+    stop_signal: int = 15
+    stop_timeout: int | None = None
 
 
 class PreparedPod(NamedTuple):

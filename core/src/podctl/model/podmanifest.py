@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from podctl.errors import UsageError
 from podctl.model import jsontext
+from podctl.model.conversion import is_converted, stop_signal, stop_timeout
 from podctl.model.fields import Fields
 from podctl.model.isolators import Isolator, isolators_value, parse_isolators
 from podctl.model.labels import labels_from_pairs
@@ -57,6 +58,21 @@ class RuntimeApp(NamedTuple):
     read_only_root_fs: bool = False
     mounts: tuple[Mount, ...] = ()
     annotations: Mapping[str, str] = NOTHING
+
+    @property
+    def converted(self) -> bool:
+        """Whether the image was Docker's or OCI's (podctl.model.conversion)."""
+        return is_converted(self.annotations)
+
+    @property
+    def stop_signal(self) -> int:
+        """The signal that asks the app to end. Raises InvalidInput for none."""
+        return stop_signal(self.annotations)
+
+    @property
+    def stop_timeout(self) -> int | None:
+        """Seconds it has to end. Raises InvalidInput for no number."""
+        return stop_timeout(self.annotations)
 
 
 class PodManifest(NamedTuple):

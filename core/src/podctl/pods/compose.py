@@ -10,6 +10,7 @@ import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import InvalidInput, UsageError
+from podctl.model.conversion import kept_annotations
 from podctl.model.manifest import App
 from podctl.model.names import sanitise_name
 from podctl.model.podmanifest import PodManifest, RuntimeApp, check_app_names, check_has_apps
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from podctl.model.image import Image
+    from podctl.model.manifest import MountPoint
     from podctl.model.ports import ExposedPort
     from podctl.model.settings import AppSettings
     from podctl.store import ImageRecord
@@ -91,6 +93,7 @@ def complete_given(manifest: PodManifest, images: Sequence[PodImage], say: Say) 
             image_id=found.record.key,
             image_name=found.image.name,
             image_labels=dict(found.image.labels),
+            annotations=kept_annotations(found.image.annotations, app.annotations),
         )
         apps.append(completed)
     return _complete(manifest._replace(apps=tuple(apps)), say)
@@ -107,7 +110,7 @@ def _runtime_app(one: Requested, pod: PodSettings) -> RuntimeApp:
         app=_section(image, settings, one.arguments, pod.environment),
         read_only_root_fs=settings.read_only_root_fs,
         mounts=merge_mounts(pod.mounts, settings.mounts),
-        annotations=settings.annotations,
+        annotations=kept_annotations(image.annotations, settings.annotations),
     )
 
 
@@ -177,12 +180,18 @@ def _with_mounts(app: RuntimeApp, volumes: dict[str, Volume], say: Say) -> Runti
             continue
         name = point.name
         if name not in volumes:
-            name = f"{app.name}-{point.name}"
+            implicit = implicit_volume(app.name, point)
+            name = implicit.name
             if name not in volumes:
                 say(
                     f'no volume specified for mount point "{point.name}" of app "{app.name}", '
                     f'implicitly creating an "empty" volume'
                 )
-                volumes[name] = Volume(name, "empty")
+                volumes[name] = implicit
         mounts.append(Mount(name, point.path))
     return app._replace(mounts=merge_mounts((), mounts))
+
+
+def implicit_volume(app_name: str, point: MountPoint) -> Volume:
+    """The volume of a mount point that nobody says anything of (rkt's name for it)."""
+    return Volume(f"{app_name}-{point.name}", "empty")

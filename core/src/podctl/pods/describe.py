@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from podctl.model.plan import (
+    LOGIN_VARIABLES,
     Account,
     Bind,
     Filesystem,
@@ -30,6 +31,9 @@ def describe(plan: LaunchPlan) -> list[str]:
     if plan.no_new_privileges:
         lines.append("no new privileges")
     lines += [f"environment: {key}={value}" for key, value in plan.environment.items()]
+    if isinstance(plan.identity, Account):
+        missing = [name for name in LOGIN_VARIABLES if name not in plan.environment]
+        lines += [f"environment: {name} of that user" for name in missing]
     lines.append("execute: " + " ".join(_quote(word) for word in plan.argv))
     return lines
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from podctl.model.plan import LOGIN_VARIABLES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -56,14 +58,20 @@ def _is_text(value: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def effective(app_name: str, section: Mapping[str, str], *, terminal: str | None) -> dict[str, str]:
-    """The complete environment the app is executed with.
+def effective(
+    app_name: str, section: Mapping[str, str], *, terminal: str | None, login: bool = False
+) -> dict[str, str]:
+    """The environment the app is executed with.
 
     Args:
         section: environment of its app section.
         terminal: TERM of the caller, for an interactive app that sets none.
+        login: HOME, LOGNAME and USER are its user's, found when it starts, instead of root's.
     """
-    environment = {**DEFAULTS, **section}
+    defaults = DEFAULTS
+    if login:
+        defaults = {name: DEFAULTS[name] for name in DEFAULTS if name not in LOGIN_VARIABLES}
+    environment = {**defaults, **section}
     if terminal is not None:
         environment.setdefault("TERM", terminal)
     return {**environment, "AC_APP_NAME": app_name, "container": EXECUTOR}

@@ -13,11 +13,11 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from podctl.errors import HostLacks, InvalidInput, PodctlError, PodStateError, Refused
-from podctl.model.plan import Account, Identity
+from podctl.model.plan import LOGIN_VARIABLES, Account, Identity
 from podctl.pods.describe import describe, plan_to_json
 from podctl.pods.lookup import explain, find_program, open_program
 from podctl.pods.mounting import build_root
-from podctl.pods.users import resolve
+from podctl.pods.users import login_environment, resolve
 from podctl.sys import caps, procs
 from podctl.sys import constants as c
 from podctl.sys.calls import close_range, join_new_session_keyring, no_new_privileges, prctl
@@ -129,8 +129,10 @@ def enter(plan: EnterPlan) -> NoReturn:
 
 def _prepare(root_fd: int, plan: LaunchPlan | EnterPlan, *, no_new_privileges: bool) -> _Program:
     """Resolve account, working directory and program inside the root."""
-    identity = plan.identity
+    identity, environment = plan.identity, dict(plan.environment)
     if isinstance(identity, Account):
+        if any(name not in environment for name in LOGIN_VARIABLES):
+            environment = {**login_environment(root_fd, identity), **environment}
         identity = resolve(root_fd, identity)
     path = plan.working_directory
     try:
@@ -138,14 +140,14 @@ def _prepare(root_fd: int, plan: LaunchPlan | EnterPlan, *, no_new_privileges: b
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise PodctlError(f"working directory {path} in the image: {reason}") from None
-    program = find_program(root_fd, plan.argv[0], plan.environment, path)
+    program = find_program(root_fd, plan.argv[0], environment, path)
     return _Program(
         root_fd,
         directory_fd,
         open_program(root_fd, program),
         program,
         plan.argv,
-        plan.environment,
+        environment,
         identity,
         no_new_privileges,
     )

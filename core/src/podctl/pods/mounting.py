@@ -234,19 +234,26 @@ class _Builder:
             os.close(parent)
 
     def _directory(self, step: Directory) -> None:
+        if not self._new_directory(step):
+            # What stands there is a directory, a link to one, or to where one is to be made.
+            os.close(make_directories(self.root_fd, step.target, before=self._may_create))
+
+    def _new_directory(self, step: Directory) -> bool:
+        if os.path.basename(step.target.rstrip("/")) in ("", ".", ".."):
+            return False
         parent, name = self._parent(step.target)
         try:
-            if not _stands(parent, name):
-                self._may_create(parent)
-                os.mkdir(name, step.mode, dir_fd=parent)
-                fd = os.open(name, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-                # mkdir(2) left out the sticky bit's company: what the umask denies.
-                os.fchmod(fd, step.mode)
-                os.close(fd)
-                return
+            if _stands(parent, name):
+                return False
+            self._may_create(parent)
+            os.mkdir(name, step.mode, dir_fd=parent)
+            fd = os.open(name, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            # mkdir(2) left out the sticky bit's company: what the umask denies.
+            os.fchmod(fd, step.mode)
+            os.close(fd)
         finally:
             os.close(parent)
-        os.close(make_directories(self.root_fd, step.target, before=self._may_create))
+        return True
 
 
 def _stands(parent: int, name: str) -> bool:

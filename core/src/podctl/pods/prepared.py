@@ -152,7 +152,12 @@ def _app(
         root=path,
         mounts=_binds(directory, app, volumes),
         read_only_rootfs=app.read_only_root_fs,
-        environment=effective(app.name, section.environment, terminal=terminal),
+        environment=effective(
+            app.name, section.environment, terminal=terminal, login=app.converted
+        ),
+        make_working_directory=app.converted,
+        stop_signal=app.stop_signal,
+        stop_timeout=app.stop_timeout,
     )
 
 

@@ -37,12 +37,32 @@ def resolve(root_fd: int, account: Account) -> Identity:
     return Identity(user.uid, user.gid, (*groups, *_memberships(root_fd, user.name)))
 
 
+def login_environment(root_fd: int, account: Account) -> dict[str, str]:
+    """LOGIN_VARIABLES by the user's entry in the root's /etc/passwd, as runc and login(1) do.
+
+    Without an entry, HOME is `/`, and only root has a name.
+
+    Raises:
+        NotFound, InvalidInput: as `resolve`.
+    """
+    user = _user(root_fd, account.user, own_groups=True)
+    if user.name is None:
+        user = _entry_of_number(root_fd, user.uid) or user
+    name = user.name or (b"root" if user.uid == 0 else b"")
+    found = {"HOME": user.home if user.home.startswith(b"/") else b"/"}
+    if name:
+        found.update(LOGNAME=name, USER=name)
+    # What no program can be given is left out.
+    return {key: os.fsdecode(value) for key, value in found.items() if b"\0" not in value}
+
+
 class _User(NamedTuple):
-    """A user, with the group of its entry; `name` is None for one without an entry."""
+    """A user, with group and home of its entry; `name` is None for one without an entry."""
 
     uid: int
     gid: int = 0
     name: bytes | None = None
+    home: bytes = b"/"
 
 
 def _user(root_fd: int, user: str, *, own_groups: bool = False) -> _User:
@@ -61,7 +81,12 @@ def _user(root_fd: int, user: str, *, own_groups: bool = False) -> _User:
         raise NotFound(
             f'user "{user}" is not in the image\'s /etc/passwd', hint="give a number with --user"
         )
-    return _User(_field(fields, 2, "/etc/passwd"), _field(fields, 3, "/etc/passwd"), fields[0])
+    return _of_entry(fields)
+
+
+def _of_entry(fields: list[bytes]) -> _User:
+    uid, gid = (_field(fields, index, "/etc/passwd") for index in (2, 3))
+    return _User(uid, gid, fields[0], fields[5] if len(fields) > 5 else b"/")
 
 
 def _entry_of_number(root_fd: int, uid: int) -> _User | None:
@@ -69,7 +94,7 @@ def _entry_of_number(root_fd: int, uid: int) -> _User | None:
     for fields in _lines(root_fd, "/etc/passwd"):
         # As text: int() is slow on endless digits, and refuses some.
         if fields[2].isdigit() and fields[2].lstrip(b"0") == str(uid).encode().lstrip(b"0"):
-            return _User(uid, _field(fields, 3, "/etc/passwd"), fields[0])
+            return _of_entry(fields)
     return None
 
 

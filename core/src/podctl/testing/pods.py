@@ -83,6 +83,8 @@ class PodFactory:
         apps: int = 1,
         layers: tuple[str, ...] | None = None,
         rootfs: str | None = None,
+        make_working_directory: bool = False,
+        stop_signal: int = signal.SIGTERM,
         **options: object,
     ) -> PreparedPod:
         """A pod, its directory made, not yet running.
@@ -121,6 +123,8 @@ class PodFactory:
                     mounts=mounts,
                     read_only_rootfs=read_only_rootfs,
                     environment={"PATH": PATH, "AC_APP_NAME": app_name, **(environment or {})},
+                    make_working_directory=make_working_directory,
+                    stop_signal=stop_signal,
                 )
             )
         return PreparedPod(name, directory, tuple(prepared), **options)  # type: ignore[arg-type]

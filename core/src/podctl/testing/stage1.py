@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -204,6 +205,29 @@ class Stage1Contract:
         assert result.out == "rwrono\n"
         assert (tmp_path / "rw" / "new").exists()
 
+    def test_a_working_directory_is_made_where_it_is_to_be(
+        self, factory: PodFactory, tmp_path: Path
+    ) -> None:
+        (tmp_path / "volume").mkdir()
+        mounts = (Bind(str(tmp_path / "volume"), "/data"),)
+        for directory in ("/srv/work", "/data/work"):
+            script = "pwd; stat -c '%u %g %a' . ${PWD%/work}"
+            pod = factory.pod(
+                "/bin/sh", "-c", script, user="web", group="web",
+                working_directory=directory, make_working_directory=True, mounts=mounts,
+            )  # fmt: skip
+            assert self.run_app(pod).out == f"{directory}\n0 0 755\n0 0 755\n"
+        assert os.listdir(tmp_path / "volume") == ["work"]
+
+    def test_a_working_directory_is_not_made_otherwise(self, factory: PodFactory) -> None:
+        pod = factory.pod("/bin/pwd", working_directory="/srv/work")
+        assert self.run_app(pod).out == ""
+
+    def test_the_user_s_home_and_name_where_they_are_to_be(self, factory: PodFactory) -> None:
+        script = "echo $HOME $USER $LOGNAME"
+        pod = factory.pod("/bin/sh", "-c", script, user="web", environment={"LOGNAME": "mine"})
+        assert self.run_app(pod).out == "/ web mine\n"
+
     def test_read_only_root(self, factory: PodFactory, tmp_path: Path) -> None:
         (tmp_path / "volume").mkdir()
         pod = factory.pod(
@@ -257,6 +281,14 @@ class Stage1Contract:
     def test_stop_lets_the_app_end_by_itself(self, factory: PodFactory) -> None:
         script = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done"
         pod = factory.pod("/bin/sh", "-c", script)
+        with self.start(pod) as process:
+            assert process.read_line() == "up\n"
+            self.provider.stage1_stop(pod=pod, force=False)
+            assert process.wait().out == "bye\n"
+
+    def test_stop_sends_the_signal_the_app_asks_for(self, factory: PodFactory) -> None:
+        script = "trap 'echo bye; exit 0' USR1; trap '' TERM; echo up; while :; do sleep 0.01; done"
+        pod = factory.pod("/bin/sh", "-c", script, stop_signal=signal.SIGUSR1)
         with self.start(pod) as process:
             assert process.read_line() == "up\n"
             self.provider.stage1_stop(pod=pod, force=False)

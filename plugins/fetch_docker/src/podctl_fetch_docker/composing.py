@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from podctl.errors import ManifestInvalid, Refused
 from podctl.model import jsontext
+from podctl.model.conversion import ANNOTATION
 from podctl.model.image import check_runnable
 from podctl.model.imagedocument import ImageDocument, digest_of
 from podctl_fetch_docker.archivefiles import LOCAL, full_reference
-from podctl_fetch_docker.convert import ANNOTATION, command
+from podctl_fetch_docker.convert import command
 from podctl_fetch_docker.mediatypes import LAYERS, OCI_CONFIG, OCI_MANIFEST
 from podctl_fetch_docker.platforms import platform_of
 
@@ -122,7 +123,7 @@ def _user(app: App) -> str:
                 f"image runs as the {kind} that owns {name}, which an OCI image cannot say",
                 hint="set a number or a name in its manifest",
             )
-    if (app.user, app.group) == ("0", "0"):
+    if app.user == "0" and app.group in ("0", ""):
         return ""
     return f"{app.user}:{app.group}" if app.group else app.user
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from podctl.errors import InvalidInput, ManifestInvalid, Refused
 from podctl.model import jsontext
+from podctl.model.conversion import ANNOTATION, STOP_SIGNAL, STOP_TIMEOUT
 from podctl.model.manifest import App, MountPoint, Port, annotations_from_pairs
 from podctl.model.names import (
     check_absolute,
@@ -17,8 +18,8 @@ from podctl.model.names import (
     parse_principal,
     sanitise_name,
 )
+from podctl.model.signals import signal_name
 from podctl.model.volumes import clean_path
-from podctl_fetch_docker.signals import signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ANNOTATION = "appc.io/docker/"
 #: labels of these prefixes could be taken for ours, or for rkt's; an image has no say there.
 RESERVED_LABELS = ("io.podctl.", "io.podctl/", "podctl.io/", "coreos.com/rkt", "appc.io/")
 #: directories that are the kernel's, or podctl's to make; no volume goes there (CVE-2019-16884).
@@ -87,8 +87,8 @@ def to_annotations(
         f"{ANNOTATION}cmd": _json(settings.cmd),
         f"{ANNOTATION}shell": _json(settings.shell),
         f"{ANNOTATION}healthcheck": _json(settings.healthcheck),
-        f"{ANNOTATION}stopsignal": _at(f"{what}.config.StopSignal", _signal, settings.stop_signal),
-        f"{ANNOTATION}stoptimeout": "" if timeout is None else str(timeout),
+        STOP_SIGNAL: _at(f"{what}.config.StopSignal", _signal, settings.stop_signal),
+        STOP_TIMEOUT: "" if timeout is None else str(timeout),
     }
     pairs = [(name, value) for name, value in kept.items() if value]
     return _at(what, annotations_from_pairs, pairs)
@@ -113,10 +113,8 @@ def user_and_group(text: str) -> tuple[str, str]:
     Raises:
         InvalidInput: it is none of `user`, `user:group`, `:group`.
     """
-    if not text:
-        return "0", "0"
     user, _, group = text.partition(":")
-    # `:group` is root with that group, and `user:` the user alone.
+    # Nobody is root, in `:group` too; `user:` is the user alone.
     user = user or "0"
     for name, kind in ((user, "user"), (group, "group")):
         if name.startswith("/"):

@@ -91,7 +91,7 @@ class Fly:
     @hookimpl
     def stage1_stop(self, pod: PreparedPod, force: bool) -> None:
         instance = _instance(pod)
-        number = signal.SIGKILL if force else signal.SIGTERM
+        number = signal.SIGKILL if force else pod.apps[0].stop_signal
         pidfd = procs.open_instance(instance)
         if pidfd is not None:
             try:

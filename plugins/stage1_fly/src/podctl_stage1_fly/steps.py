@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from podctl.model.plan import Bind, Directory, Overlay, Symlink, WriteFile
 from podctl_stage1_fly.refusals import clean_target
 
 if TYPE_CHECKING:
+    from podctl.model.manifest import App
     from podctl.model.plan import PreparedApp, PreparedPod, Step
 
 #: for an image without /etc/hosts
@@ -26,7 +27,8 @@ _DNS_OPTIONS = frozenset({"dns", "dns-search", "dns-opt", "dns-domain"})
 
 
 def root_steps(pod: PreparedPod, app: PreparedApp) -> tuple[Step, ...]:
-    """All steps, in order: the image, its files, the host's /dev, /proc, /sys, then volumes.
+    """All steps, in order: the image, its files, the host's /dev, /proc, /sys, then volumes, and
+    the working directory where one is to be made.
 
     Files come before volumes, so that none of them is ever written into a volume.
     """
@@ -39,6 +41,8 @@ def root_steps(pod: PreparedPod, app: PreparedApp) -> tuple[Step, ...]:
     steps.append(Directory("/tmp", 0o1777))
     steps += _host_trees(targets)
     steps += mounts
+    if app.make_working_directory:
+        steps.append(Directory(cast("App", app.app).working_directory))
     return tuple(steps)
 
 

@@ -10,8 +10,8 @@ from podctl.errors import InvalidInput
 _RTMIN, _RTMAX = 34, 64
 
 
-def signal_name(text: str) -> str:
-    """The name of a signal, `SIG` before it; real-time signals count from `SIGRTMIN`.
+def signal_number(text: str) -> int:
+    """The number of a signal on this host.
 
     Raises:
         InvalidInput: there is no such signal.
@@ -19,6 +19,16 @@ def signal_name(text: str) -> str:
     number = _number(text.upper().removeprefix("SIG"))
     if number is None:
         raise InvalidInput(f"{text[:40]!r} is no signal")
+    return number
+
+
+def signal_name(text: str) -> str:
+    """The name of a signal, `SIG` before it; real-time signals count from `SIGRTMIN`.
+
+    Raises:
+        InvalidInput: there is no such signal.
+    """
+    number = signal_number(text)
     if number >= _RTMIN:
         return "SIGRTMIN" + (f"+{number - _RTMIN}" if number > _RTMIN else "")
     return Signals(number).name

@@ -1,0 +1,70 @@
+"""What images converted from Docker's and OCI's formats say beside their app section: annotations.
+
+docker2aci wrote `appc.io/docker/repository` into the ACIs it made, and rkt went by it; so they and
+the images podctl converts itself are treated alike.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from podctl.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ANNOTATION = "appc.io/docker/"
+REPOSITORY = f"{ANNOTATION}repository"
+STOP_SIGNAL = f"{ANNOTATION}stopsignal"
+STOP_TIMEOUT = f"{ANNOTATION}stoptimeout"
+#: what a pod keeps of its images, since it outlives them
+KEPT = (REPOSITORY, STOP_SIGNAL, STOP_TIMEOUT)
+_SIGTERM = 15
+
+
+def kept_annotations(image: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """The annotations of an app: its own, and before them what decides how its image runs.
+
+    Raises:
+        InvalidInput: a signal or a time is none.
+    """
+    annotations = {name: image[name] for name in KEPT if name in image} | dict(own)
+    stop_signal(annotations)
+    stop_timeout(annotations)
+    return annotations
+
+
+def is_converted(annotations: Mapping[str, str]) -> bool:
+    """Whether Docker's rules hold where they differ from appc's."""
+    return REPOSITORY in annotations
+
+
+def stop_signal(annotations: Mapping[str, str]) -> int:
+    """The signal that asks the app to end; SIGTERM where nothing is said.
+
+    Raises:
+        InvalidInput: there is no such signal.
+    """
+    text = annotations.get(STOP_SIGNAL)
+    if text is None:
+        return _SIGTERM
+    from podctl.model.signals import signal_number
+
+    try:
+        return signal_number(text)
+    except InvalidInput as error:
+        raise InvalidInput(f"annotation {STOP_SIGNAL}: {error.message}") from None
+
+
+def stop_timeout(annotations: Mapping[str, str]) -> int | None:
+    """Seconds an app has to end; None where nothing is said.
+
+    Raises:
+        InvalidInput: it is no number.
+    """
+    text = annotations.get(STOP_TIMEOUT)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 19:
+        raise InvalidInput(f"annotation {STOP_TIMEOUT}: {text[:40]!r} is no number of seconds")
+    return int(text)
