@@ -9,7 +9,8 @@
 
 It answers honestly what was put into it; faults (podctl.testing.registryfaults) stand between it
 and the client and may change any answer. Who may ask is decided by a guard
-(podctl.testing.registryauth). Reading alone is possible: a test fills it by value.
+(podctl.testing.registryauth). Reading alone is possible: a test fills it by value. By itself it
+serves OCI layouts: `python -m podctl.testing.registry library/app=DIRECTORY`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from podctl.testing.ociimages import OCI, Document, blobs_of, documents_of, top_
 from podctl.testing.ocilayers import digest_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from podctl.testing.certs import Identity
     from podctl.testing.ociimages import Image, Index
 
@@ -143,6 +146,20 @@ class Registry:
         for one in documents_of(made):
             place.manifests[one.digest] = one
         return self.put_document(repository, top_of(made), *tags)
+
+    def put_layout(self, repository: str, directory: Path) -> None:
+        """Publish all that is in an OCI image layout, under the tags it has there."""
+        top = json.loads((directory / "index.json").read_text())
+        place = self.at(repository)
+        for path in (directory / "blobs" / "sha256").iterdir():
+            place.blobs[f"sha256:{path.name}"] = path.read_bytes()
+        pending = list(top["manifests"])
+        while pending:
+            entry = pending.pop()
+            one = Document(entry["mediaType"], place.blobs[entry["digest"]])
+            tag = entry.get("annotations", {}).get("org.opencontainers.image.ref.name")
+            self.put_document(repository, one, *([tag] if tag else []))
+            pending += one.value.get("manifests", [])
 
     def put_document(self, repository: str, one: Document, *tags: str) -> str:
         """Publish one manifest or index alone; return its digest."""
@@ -278,5 +295,29 @@ def problem(status: int, code: str, message: str = "") -> Reply:
     return Reply(status, {"Content-Type": "application/json"}, json.dumps(value).encode())
 
 
+def main(arguments: list[str] | None = None) -> None:
+    """Serve OCI layouts by plain HTTP until killed; prints the port once it is open."""
+    import argparse
+    import time
+    from pathlib import Path
+
+    parser = argparse.ArgumentParser(prog="python -m podctl.testing.registry")
+    parser.add_argument("layouts", nargs="+", metavar="REPOSITORY=DIRECTORY")
+    parser.add_argument("--port", type=int, default=0)
+    options = parser.parse_args(arguments)
+    registry = Registry()
+    for word in options.layouts:
+        repository, _, directory = word.partition("=")
+        registry.put_layout(repository, Path(directory))
+    with registry.serve(None, port=options.port) as server:
+        print(server.port, flush=True)
+        while True:
+            time.sleep(3600)
+
+
 def _behind(fault: Fault, handler: Handler) -> Handler:
     return lambda request: fault(request, handler)
+
+
+if __name__ == "__main__":
+    main()
