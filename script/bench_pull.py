@@ -235,6 +235,13 @@ def run(words: list[str]) -> None:
     subprocess.run(words, check=True, stdin=subprocess.DEVNULL, capture_output=True)
 
 
+def settle() -> None:
+    """Wait until the disk is quiet: a loop device's own file is written after the loop device."""
+    for _ in range(3):
+        os.sync()
+        time.sleep(0.3)
+
+
 def compare(pulls: Pulls, image: str, rounds: int) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Seconds of each round and the peak PSS of one more, for each contender."""
     contenders = {"podctl": pulls.podctl, "podman": pulls.podman, "docker": pulls.docker}
@@ -243,7 +250,7 @@ def compare(pulls: Pulls, image: str, rounds: int) -> tuple[dict[str, list[float
     for turn in range(rounds + 1):
         for name, prepare in contenders.items():
             words = prepare(image)
-            os.sync()
+            settle()
             if turn == 0:
                 process = subprocess.Popen(
                     words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -251,9 +258,11 @@ def compare(pulls: Pulls, image: str, rounds: int) -> tuple[dict[str, list[float
                 with Pss(lambda pid=process.pid: {pid} | pulls.roots()) as sample:
                     process.wait()
                 peaks[name] = sample.peak
+                pulls.stop()
                 continue
             started = time.perf_counter()
             run(words)
             times[name].append(time.perf_counter() - started)
-    pulls.stop()
+            # Nobody is measured while another one is still at work.
+            pulls.stop()
     return times, peaks

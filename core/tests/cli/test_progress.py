@@ -70,3 +70,25 @@ def test_progress_is_for_terminals_alone(
         options = Globals()
         options.dir = str(tmp_path)
         assert (open_session(options).progress is not None) is terminal
+
+
+def test_layers_have_a_line_each_and_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = io.StringIO()
+    monkeypatch.setattr("sys.stderr", drawn)
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    lines = progress.LayerLines()
+    lines("sha256:" + "a" * 64, 0, 100)
+    lines("sha256:" + "b" * 64, 50, 100)
+    first, second = drawn.getvalue().splitlines()[-2:]
+    assert first.endswith("layer aaaaaaaaaaaa [" + " " * 30 + "]   0% of 100 B")
+    assert second == "layer bbbbbbbbbbbb [" + "=" * 15 + " " * 15 + "]  50% of 100 B"
+    lines("sha256:" + "a" * 64, 100, 100)
+    lines("sha256:" + "b" * 64, 100, 100)
+    # One line up, and everything below cleared.
+    assert drawn.getvalue().endswith("\x1b[1A\r\x1b[J")
+    lines.clear()
+    assert drawn.getvalue().endswith("\x1b[1A\r\x1b[J")
+
+
+def test_a_layer_without_bytes_is_drawn_as_complete() -> None:
+    assert "100%" in progress.render_layer("sha256:" + "c" * 64, 0, 0)

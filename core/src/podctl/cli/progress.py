@@ -1,4 +1,4 @@
-"""A download's progress on a terminal: one line on standard error, redrawn in place."""
+"""A download's progress on a terminal: lines on standard error, redrawn in place."""
 
 from __future__ import annotations
 
@@ -38,6 +38,46 @@ class ProgressLine:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
             self._visible = False
+
+
+class LayerLines:
+    """Draws a line for each layer under way; `clear` takes them away."""
+
+    def __init__(self) -> None:
+        self._layers: dict[str, tuple[int, int]] = {}
+        self._drawn = 0.0
+        self._height = 0
+
+    def __call__(self, layer: str, done: int, total: int) -> None:
+        """Take one report: the layer's digest, bytes done and in all."""
+        self._layers[layer] = done, total
+        if done >= total:
+            del self._layers[layer]
+        now = time.monotonic()
+        if self._layers and now - self._drawn < INTERVAL:
+            return
+        self._drawn = now
+        self._draw([render_layer(name, *state) for name, state in self._layers.items()])
+
+    def clear(self) -> None:
+        """Take the lines away, so that a message can stand there."""
+        self._draw([])
+
+    def _draw(self, lines: list[str]) -> None:
+        up = f"\x1b[{self._height}A" if self._height else ""
+        if up or lines:
+            # \x1b[J clears what stood below, of a longer list.
+            sys.stderr.write(f"{up}\r\x1b[J" + "".join(f"{line}\n" for line in lines))
+            sys.stderr.flush()
+        self._height = len(lines)
+
+
+def render_layer(layer: str, done: int, total: int) -> str:
+    """Return the line of one layer, which is named by the first digits of its digest."""
+    share = min(done / total, 1.0) if total else 1.0
+    bar = ("=" * int(share * _WIDTH)).ljust(_WIDTH)
+    name = layer.partition(":")[2][:12]
+    return f"layer {name} [{bar}] {share:4.0%} of {_size(total)}"
 
 
 def render(done: int, total: int | None, speed: float) -> str:

@@ -23,15 +23,16 @@ def open_session(options: Globals, speaker: str = "image") -> FetchSession:
     Raises:
         ManifestInvalid, UsageError: a configuration file breaks its rules.
     """
-    line = None
+    line = layers = None
     if sys.stderr.isatty():
-        from podctl.cli.progress import ProgressLine
+        from podctl.cli.progress import LayerLines, ProgressLine
 
-        line = ProgressLine()
+        line, layers = ProgressLine(), LayerLines()
 
     def tell(text: str) -> None:
-        if line is not None:
+        if line is not None and layers is not None:
             line.clear()
+            layers.clear()
         say(speaker, text)
 
     return FetchSession(
@@ -44,4 +45,5 @@ def open_session(options: Globals, speaker: str = "image") -> FetchSession:
         proxies=proxies_from(os.environ),
         say=tell,
         progress=line,
+        layer_progress=layers,
     )

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import DigestMismatch, InvalidInput, Refused, StoreCorrupt
+from podctl.images.settling import settling
 from podctl.images.stored import expectation
 from podctl.images.transfer import Passage, Transfer
 from podctl.model.fetching import Resume
@@ -153,6 +154,8 @@ class Pull:
         """Keep PARALLEL layers under way until none is left."""
         waiting = list(waiting)
         with self._stack:
+            if waiting:
+                self._stack.enter_context(settling(self._store.layout.top))
             poller = select.poll()
             running: dict[int, _Running] = {}
             while waiting or running:

@@ -100,7 +100,8 @@ class Locks:
         """
         fds: list[int] = []
         try:
-            for diff_id in diff_ids:
+            # Each once, and always in the same order, so that two never wait for one another.
+            for diff_id in sorted(set(diff_ids)):
                 fd = _open_layer(self._layout.layer(diff_id))
                 if fd >= 0:
                     fds.append(fd)
