@@ -25,15 +25,12 @@ if TYPE_CHECKING:
 REF_NAME = "org.opencontainers.image.ref.name"
 #: annotation of an entry: its whole reference (containerd, docker 25).
 IMAGE_NAME = "io.containerd.image.name"
-#: annotation of an entry that is one manifest of an index: the index's digest. Many tools read no
-#: layout whose index leads to manifests that are not there, so podctl keeps the index this way.
-INDEX_ABOVE = "io.podctl.image.index"
 #: registry of images that say no name of their own.
 LOCAL = "localhost"
 
 _MAX_LINKS = 8
 _MAX_COMPONENT = 128
-_SUFFIXES = (".gz", ".zst", ".tgz", ".tar", ".oci", ".docker")
+_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".tgz", ".tar", ".oci", ".docker")
 
 
 class Found(NamedTuple):

@@ -1,8 +1,7 @@
 """Hook `format_fold`: the files of an OCI layout, or of an archive that `docker load` reads.
 
-The documents of an image are written as they came, so every digest stays what it was. A layout
-lists the manifest itself even where an index has led to it: the index names images of other
-platforms, which are not there, and not every tool bears that.
+The documents of an image are written as they came, so that it comes back as it was. What other
+tools need beside them is in podctl_fetch_docker.exportnotes.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from podctl.model import jsontext
 from podctl.model.imagedocument import digest_of, parse_document, parse_signatures
 from podctl.model.layoutfiles import Folded, FoldedLayer
 from podctl.model.reference import parse
-from podctl_fetch_docker.archivefiles import IMAGE_NAME, INDEX_ABOVE, REF_NAME, blob_path
+from podctl_fetch_docker import exportnotes
+from podctl_fetch_docker.archivefiles import IMAGE_NAME, REF_NAME, blob_path
 from podctl_fetch_docker.endpoints import familiar
 from podctl_fetch_docker.foldsignatures import entries_of
 from podctl_fetch_docker.image import parse_image
-from podctl_fetch_docker.manifests import parse_manifest
-from podctl_fetch_docker.mediatypes import OCI_INDEX
+from podctl_fetch_docker.mediatypes import OCI_INDEX, OCI_MANIFEST
 
 if TYPE_CHECKING:
     from podctl.model.image import Layer
@@ -48,15 +47,19 @@ def fold(document: bytes, signature: bytes | None, kind: str) -> Folded:
 
 
 def _layout(document: ImageDocument, layers: tuple[Layer, ...], signature: bytes | None) -> Folded:
+    manifest = exportnotes.oci_form(document.manifest)
     blobs = [document.manifest, document.config]
     names = _names(document.reference)
+    if manifest != document.manifest:
+        blobs.append(manifest)
+        names[exportnotes.MANIFEST] = digest_of(document.manifest)
     if document.image_index is not None:
         blobs.append(document.image_index)
-        names[INDEX_ABOVE] = digest_of(document.image_index)
+        names[exportnotes.INDEX] = digest_of(document.image_index)
     entry = {
-        "mediaType": parse_manifest(document.manifest).media_type,
-        "digest": digest_of(document.manifest),
-        "size": len(document.manifest),
+        "mediaType": OCI_MANIFEST,
+        "digest": digest_of(manifest),
+        "size": len(manifest),
         "annotations": names,
     }
     entries = [entry]

@@ -11,7 +11,6 @@ from podctl.model.imagedocument import ImageDocument, digest_of
 from podctl.model.reference import name_has_registry
 from podctl_fetch_docker.archivefiles import (
     IMAGE_NAME,
-    INDEX_ABOVE,
     REF_NAME,
     Found,
     blob_of,
@@ -21,7 +20,8 @@ from podctl_fetch_docker.archivefiles import (
     read_document,
     reference_for,
 )
-from podctl_fetch_docker.descriptors import check_digest, has_digest
+from podctl_fetch_docker.descriptors import check_digest
+from podctl_fetch_docker.exportnotes import NOTES, restored
 from podctl_fetch_docker.layoutsignatures import signatures_of
 from podctl_fetch_docker.manifests import (
     Index,
@@ -79,7 +79,7 @@ def read_layout(
     entry = _select(files, index, selector, wanted)
     document, manifest = _documents(files, entry, wanted)
     if document.image_index is None and selector != entry.digest:
-        document = document._replace(image_index=_index_above(files, entry))
+        document = restored(files, entry, document)
     top = digest_of(document.image_index or document.manifest)
     reference = _reference(entry, selector, repository, top)
     blobs = {layer.digest: _layer(files, manifest, layer) for layer in manifest.layers}
@@ -137,7 +137,7 @@ def _is_digest(selector: str) -> bool:
 def _by_digest(files: LayoutFiles, entries: Sequence[Descriptor], digest: str) -> Descriptor:
     """The entry of that digest, here or in an index that is named here."""
     for entry in entries:
-        if digest in (entry.digest, entry.annotations.get(INDEX_ABOVE)):
+        if digest in (entry.digest, *(entry.annotations.get(note) for note in NOTES)):
             return entry
     for entry in entries:
         if entry.media_type in INDEXES:
@@ -201,30 +201,6 @@ def _documents(
     check_image(top)
     config = blob_of(files, top.config, "image configuration")
     return ImageDocument("", index, top.data, config), top
-
-
-def _index_above(files: LayoutFiles, entry: Descriptor) -> bytes | None:
-    """The index that led to a manifest when podctl exported it; None where nothing says so, or
-    where a tool has cleared it away.
-
-    Raises:
-        ManifestInvalid: it is another document, or does not list the manifest.
-    """
-    digest = entry.annotations.get(INDEX_ABOVE)
-    if digest is None:
-        return None
-    try:
-        name = blob_path(check_digest(digest, INDEX_ABOVE))
-    except InvalidInput as error:
-        raise ManifestInvalid(f"{INDEX}: {error.message}") from None
-    if files.find(name) is None:
-        return None
-    data = read_document(files, name, "index")
-    if not has_digest(data, digest):
-        raise ManifestInvalid(f"index: its digest is not {digest}")
-    if all(one.digest != entry.digest for one in parse_index(data).manifests):
-        raise ManifestInvalid(f"index {digest} does not list {entry.digest}")
-    return data
 
 
 def _parsed(files: LayoutFiles, entry: Descriptor) -> Index | Manifest:
