@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from podctl.errors import TrustRefused
 from podctl.images.admit import SCHEMES, Expected, commit, signature_check
+from podctl.images.settling import settling
 from podctl.images.transfer import Transfer, transfer_local
 from podctl.model.layout import ArchiveLimits
 from podctl.trust.policy import HINT
@@ -52,7 +53,8 @@ def fetch_local(session: FetchSession, local: LocalImage, signature: bytes | Non
             transfer = Transfer(
                 form.layout(), piece.directory, verifier, ArchiveLimits(), session.max_bytes
             )
-            ingested, unpacked = transfer_local(local.fd, transfer, piece.blob_fd)
+            with settling(session.store.layout.top, os.fstat(local.fd).st_size):
+                ingested, unpacked = transfer_local(local.fd, transfer, piece.blob_fd)
             return commit(
                 session,
                 staging,

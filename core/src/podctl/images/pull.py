@@ -154,8 +154,8 @@ class Pull:
         """Keep PARALLEL layers under way until none is left."""
         waiting = list(waiting)
         with self._stack:
-            if waiting:
-                self._stack.enter_context(settling(self._store.layout.top))
+            size = sum(layer.size for layer in waiting)
+            self._stack.enter_context(settling(self._store.layout.top, size))
             poller = select.poll()
             running: dict[int, _Running] = {}
             while waiting or running:

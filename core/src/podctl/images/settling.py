@@ -19,14 +19,22 @@ if TYPE_CHECKING:
 
 #: seconds between two times; more often only makes the writers wait for the journal
 INTERVAL = 0.4
+#: bytes below which nothing is to be gained
+WORTH_IT = 16 << 20
 
 
 @contextmanager
-def settling(directory: str) -> Iterator[None]:
+def settling(directory: str, size: int) -> Iterator[None]:
     """Sync the file system of `directory` now and then, until the context ends.
 
     Nothing depends on it: what matters is synced again by who commits it.
+
+    Args:
+        size: bytes that are about to arrive, as published.
     """
+    if size < WORTH_IT:
+        yield
+        return
     stop_read, stop_write = os.pipe2(os.O_CLOEXEC)
     try:
         directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
