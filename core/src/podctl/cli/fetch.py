@@ -16,8 +16,8 @@ SHORT_ID = 32
 @click.command(
     help="""Fetch images, verify their signatures and print an image ID for each.
 
-    IMAGE is a name (example.com/app:1.0, with discovery), an https or http URL or a path ending
-    in .aci, or docker://..."""
+    IMAGE is a name (example.com/app:1.0, with discovery), an https or http URL ending in .aci,
+    docker://..., a path, or oci:PATH[:NAME], oci-archive:... or docker-archive:..."""
 )
 @click.option("--full", is_flag=True, help="Print whole image IDs.")
 @click.option(

@@ -183,8 +183,11 @@ class _Handed:
     def _ask(self, name: str) -> int | None:
         import socket
 
-        self._connection.send(name.encode("utf-8", "surrogateescape")[: _MAX_NAME + 1])
-        answer, fds, _, _ = socket.recv_fds(self._connection, 1, 1)
+        try:
+            self._connection.send(name.encode("utf-8", "surrogateescape")[: _MAX_NAME + 1])
+            answer, fds, _, _ = socket.recv_fds(self._connection, 1, 1)
+        except OSError:
+            answer, fds = b"", []
         if answer == _HERE and fds:
             return fds[0]
         if answer != _MISSING:
