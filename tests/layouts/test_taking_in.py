@@ -272,3 +272,23 @@ def test_a_pod_of_a_layout_is_listed_as_any_other(home: Home, layout: Path) -> N
     manifest = json.loads(home.must("cat-manifest", uuid))
     assert manifest["apps"][0]["image"]["name"] == "localhost/hello"
     assert "localhost/hello:1.0" in home.must("list", "--full")
+
+
+def test_extracting_gives_the_appc_manifest(home: Home, layout: Path, tmp_path: Path) -> None:
+    home.must("fetch", str(layout))
+    shown = json.loads(home.must("image", "cat-manifest", "localhost/hello"))
+    assert shown["acKind"] == "ImageManifest"
+    for command in ("extract", "render"):
+        home.must("image", command, "localhost/hello", str(tmp_path / command))
+        assert json.loads((tmp_path / command / "manifest").read_text()) == shown
+        assert (tmp_path / command / "rootfs/bin/busybox").exists()
+
+
+def test_a_dry_run_finds_what_a_registry_would_have_delivered(home: Home, layout: Path) -> None:
+    rename(layout, **{IMAGE_NAME: "docker.io/team/app:2"})
+    words = ["run", "--stage1=fly", "--dry-run"]
+    assert "is not in the store" in home.refused(*words, "docker://team/app:2")
+    home.must("fetch", str(layout))
+    assert "/bin/sh" in home.must(*words, "docker://team/app:2")
+    assert "is not in the store" in home.refused(*words, str(layout))
+    assert "is not in the store" in home.refused(*words, f"oci:{layout}")
