@@ -123,9 +123,9 @@ def _user(app: App) -> str:
                 f"image runs as the {kind} that owns {name}, which an OCI image cannot say",
                 hint="set a number or a name in its manifest",
             )
-    if app.user == "0" and app.group in ("0", ""):
-        return ""
-    return f"{app.user}:{app.group}" if app.group else app.user
+    if app.group:
+        return f"{app.user}:{app.group}"
+    return "" if app.user == "0" else app.user
 
 
 def _port(port: Port) -> str:

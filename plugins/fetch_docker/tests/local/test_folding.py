@@ -248,6 +248,14 @@ def test_what_was_an_oci_image_once_has_its_parts_again() -> None:
     assert (again["config"]["Entrypoint"], "Cmd" in again["config"]) == (["/other"], False)
 
 
+@pytest.mark.parametrize("user", ["", "app", "1000", "app:staff", "0:0", "7:8"])
+def test_users_stay_who_they_are(user: str) -> None:
+    first = oci.format_image(document(image(ONE, config={"User": user})))
+    again = oci.format_image(oci.format_compose(first, LAYER))
+    assert first.app is not None and again.app is not None
+    assert (again.app.user, again.app.group) == (first.app.user, first.app.group)
+
+
 @pytest.mark.parametrize(
     ("name", "version", "reference"),
     [
