@@ -146,6 +146,19 @@ def test_fetch_from_a_registry(world: World, registry: str) -> None:
     assert sweep(world, None, arguments, lambda: world.must(*arguments) and None) > 60
 
 
+def test_fetch_of_a_compressed_archive(world: World) -> None:
+    """An archive of a layout, which is decompressed first."""
+    layers = [
+        layer(directory("srv"), file("srv/data", "data")),
+        layer(whiteout("srv/data"), file("srv/more", "more"), compression="none"),
+    ]
+    layout = write_layout(world.top / "packed", {"1": image(*layers, config={"Cmd": ["/x"]})})
+    archive = world.top / "packed.tar.gz"
+    subprocess.run(["tar", "-C", str(layout), "-czf", str(archive), "."], check=True)
+    arguments = ["--insecure-options=image", "fetch", str(archive)]
+    assert sweep(world, None, arguments, lambda: world.must(*arguments) and None) > 60
+
+
 def test_prepare(world: World, with_image: Path) -> None:
     arguments = ["prepare", "--stage1=fly", NAME]
     sweep(world, with_image, arguments, lambda: world.must(*arguments) and None)
