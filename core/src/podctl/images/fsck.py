@@ -55,9 +55,9 @@ class StoreCheck:
             return
         # Documents first: they tell which image the others are layers of.
         for blob in sorted(structure.orphans, key=lambda blob: self._document(blob) is None):
-            path = self._store.layout.blob(blob)
-            problem = "belongs to no image whose record can be read"
-            yield Finding(path, problem, partial(self._adopt, blob))
+            problem = self._orphan_problem(blob)
+            if problem is not None:
+                yield Finding(self._path(blob), problem, partial(self._adopt, blob))
         for record in structure.records:
             yield from self._content(record)
         for name, problem in structure.unmarked:
@@ -112,6 +112,18 @@ class StoreCheck:
             if problem is not None:
                 repair = partial(self._render_again, key)
                 yield Finding(f"{problem.place}{problem.path}", problem.text, repair)
+
+    def _orphan_problem(self, blob: str) -> str | None:
+        """What is wrong with bytes that no record names.
+
+        Nothing is with the layers of an image that did not become one: the next attempt needs not
+        fetch them, and `image gc` removes them.
+        """
+        if not self._is_intact(blob):
+            return "is damaged, and belongs to no image"
+        if self._document(blob) is not None or self._identify(blob) is not None:
+            return "belongs to no image whose record can be read"
+        return None
 
     # -- repairs ------------------------------------------------------------------------------
 
@@ -231,6 +243,15 @@ class StoreCheck:
         except (OSError, ValueError, PodctlError):
             pass
         return None
+
+    def _is_intact(self, blob: str) -> bool:
+        import hashlib
+
+        try:
+            with open(self._store.open_blob(blob), "rb") as file:
+                return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == blob
+        except (OSError, StoreCorrupt):
+            return not self._store.area.exists(self._path(blob))
 
     def _tree_of(self, key: str) -> str | None:
         try:

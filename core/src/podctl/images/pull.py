@@ -13,7 +13,7 @@ import select
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from podctl.errors import DigestMismatch, InvalidInput, Refused, StoreCorrupt
+from podctl.errors import ArchiveInvalid, DigestMismatch, InvalidInput, Refused, StoreCorrupt
 from podctl.images.settling import settling
 from podctl.images.stored import expectation
 from podctl.images.transfer import Passage, Transfer
@@ -54,15 +54,18 @@ class LayerSource(NamedTuple):
 
 
 class _Running:
-    """One layer on its way."""
+    """One layer on its way.
 
-    def __init__(self, layer: Layer, piece: Piece, partial: Partial | None, fd: int) -> None:
+    Attributes:
+        doubtful: whether bytes of it were here before, which may be others than they should be.
+    """
+
+    def __init__(self, layer: Layer, piece: Piece, passage: Passage, *, doubtful: bool) -> None:
         self.layer = layer
         self.piece = piece
-        self.partial = partial
-        self.fd = fd
-        self.passage: Passage | None = None
-        self.resumed = False
+        self.passage = passage
+        self.doubtful = doubtful
+        self.partial: Partial | None = None
 
 
 class Pull:
@@ -88,7 +91,6 @@ class Pull:
         self._stack = ExitStack()
         self._partials: dict[str, Partial] = {}
         self._done: dict[str, StagedLayer] = {}
-        self._sizes: dict[str, int] = {}
 
     def run(self, image: Image, stack: ExitStack) -> tuple[StagedLayer, ...]:
         """Bring in what is missing; return all layers of the image, lowest first.
@@ -106,14 +108,7 @@ class Pull:
         missing = [layer for layer in layers.values() if not self._is_here(layer)]
         # The largest first: the last ones to end are then small.
         missing.sort(key=lambda layer: layer.size, reverse=True)
-        try:
-            self._bring(missing)
-        except (InvalidInput, Refused):
-            raise
-        except BaseException:
-            for partial in self._partials.values():
-                partial.keep()
-            raise
+        self._bring(missing)
         return tuple(self._done[layer.blob] for layer in image.layers)
 
     # -- what is needed -----------------------------------------------------------------------
@@ -124,12 +119,14 @@ class Pull:
         if self._source.fetch is None:
             return
         for layer in sorted(layers, key=lambda layer: layer.blob):
-            if self._has_blob(layer):
+            # Bytes that are here may turn out to be damaged, and are downloaded then.
+            if self._is_here(layer):
                 continue
             partial = self._store.partial(
                 f"blob:{layer.blob}", on_wait=self._say_waiting, unchanging=True
             )
             self._partials[layer.blob] = stack.enter_context(partial)
+            stack.push(_keeper(partial))
 
     def _say_waiting(self) -> None:
         self._session.say("another podctl instance is downloading a layer of it, waiting...")
@@ -163,7 +160,6 @@ class Pull:
                     self._watch(self._start(waiting.pop(0)), running, poller)
                 for fd, _ in poller.poll():
                     one = running[fd]
-                    assert one.passage is not None
                     if one.passage.follow():
                         continue
                     poller.unregister(fd)
@@ -173,7 +169,6 @@ class Pull:
                         self._watch(again, running, poller)
 
     def _watch(self, one: _Running, running: dict[int, _Running], poller: select.poll) -> None:
-        assert one.passage is not None
         running[one.passage.report_fd] = one
         poller.register(one.passage.report_fd, select.POLLIN)
 
@@ -181,16 +176,24 @@ class Pull:
         unpack = self._store.layer_note(layer.diff_id) is None
         piece = self._staging.piece(unpack=unpack)
         if self._has_blob(layer):
-            return self._read_here(layer, piece, self._store.open_blob(layer.blob), None)
+            fd = self._store.open_blob(layer.blob)
+            return self._read(
+                _Running(layer, piece, self._passage(layer, piece), doubtful=True), fd
+            )
+        return self._get(layer, piece)
+
+    def _get(self, layer: Layer, piece: Piece) -> _Running:
+        """Bring in a layer that the store does not have."""
         if self._source.open is not None:
-            return self._read_here(layer, piece, self._source.open(layer), piece.blob_fd)
+            one = _Running(layer, piece, self._passage(layer, piece), doubtful=False)
+            return self._read(one, self._source.open(layer), kept_fd=piece.blob_fd)
         return self._download(layer, piece)
 
-    def _read_here(self, layer: Layer, piece: Piece, fd: int, kept_fd: int | None) -> _Running:
-        self._stack.callback(os.close, fd)
-        one = _Running(layer, piece, None, fd)
-        one.passage = self._passage(layer, piece, None)
-        one.passage.start_local(fd, kept_fd, layer.size)
+    def _read(self, one: _Running, fd: int, kept_fd: int | None = None) -> _Running:
+        try:
+            one.passage.start_local(fd, kept_fd, one.layer.size)
+        finally:
+            os.close(fd)
         return one
 
     def _download(self, layer: Layer, piece: Piece) -> _Running:
@@ -202,19 +205,19 @@ class Pull:
             )
         if partial.size > layer.size:
             partial.discard()
-        one = _Running(layer, piece, partial, -1)
-        one.resumed = partial.size > 0
-        resume = Resume(partial.size, partial.state) if one.resumed else None
-        one.passage = self._passage(layer, piece, partial)
+        passage = self._passage(layer, piece, partial)
+        one = _Running(layer, piece, passage, doubtful=partial.size > 0)
+        one.partial = partial
         if partial.size == layer.size:
             # All of it is here, of a process that was killed before it could say so.
             partial.rewind()
-            one.passage.start_local(partial.fd, None, layer.size)
+            passage.start_local(partial.fd, None, layer.size)
         else:
-            one.passage.start_remote(fetch(layer, resume), partial.fd)
+            resume = Resume(partial.size, partial.state) if one.doubtful else None
+            passage.start_remote(fetch(layer, resume), partial.fd)
         return one
 
-    def _passage(self, layer: Layer, piece: Piece, partial: Partial | None) -> Passage:
+    def _passage(self, layer: Layer, piece: Piece, partial: Partial | None = None) -> Passage:
         transfer = Transfer(
             self._layout,
             piece.directory,
@@ -234,15 +237,14 @@ class Pull:
 
     def _finish(self, one: _Running) -> _Running | None:
         """Take in a layer that is complete; or start it once more from its first byte."""
-        assert one.passage is not None
         try:
-            ingested, unpacked, _ = one.passage.finish()
-        except DigestMismatch:
-            if one.partial is None or not one.resumed:
+            with one.passage:
+                ingested, unpacked, _ = one.passage.finish()
+        except (DigestMismatch, ArchiveInvalid):
+            again = self._again(one)
+            if again is None:
                 raise
-            # What an earlier attempt left was not the beginning of it.
-            one.partial.discard()
-            return self._download(one.layer, self._staging.renew(one.piece))
+            return again
         for warning in unpacked.warnings:
             self._session.say(f"layer {one.layer.blob}: {warning}")
         if one.partial is not None:
@@ -254,3 +256,21 @@ class Pull:
         if self._session.layer_progress is not None:
             self._session.layer_progress(layer.blob, layer.size, layer.size)
         return None
+
+    def _again(self, one: _Running) -> _Running | None:
+        """Get a layer anew where what was here of it may be what is wrong with it."""
+        if not one.doubtful or self._source == LayerSource():
+            return None
+        if one.partial is not None:
+            one.partial.discard()
+        return self._get(one.layer, self._staging.renew(one.piece))
+
+
+def _keeper(partial: Partial) -> Callable[..., None]:
+    """What to do at the end of a context: keep the download unless its bytes were refused."""
+
+    def leave(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, InvalidInput | Refused):
+            partial.keep()
+
+    return leave

@@ -75,9 +75,10 @@ class Part(NamedTuple):
         return list(dict.fromkeys(reversed(self.record.layers)))
 
     def implies(self, store: Store) -> bool:
-        """Whether a layer above others has directories that must look as those below them."""
+        """Whether a layer above others has directories that must look as those below them; one
+        whose mark cannot be read may have some."""
         notes = (store.layer_note(layer) for layer in self.layers()[:-1])
-        return any(note is not None and note.implies for note in notes)
+        return any(note is None or note.implies for note in notes)
 
 
 class Resolved(NamedTuple):

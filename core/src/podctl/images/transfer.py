@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _MAX_VALIDATOR = 1024
 #: A report line is shorter than this; a child that writes more is out of order.
 _MAX_REPORT = 8192
+_NONSENSE = "download child reports nonsense"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,14 @@ class Passage:
         data = os.read(self.report_fd, 1 << 16)
         *lines, self._pending = (self._pending + data).split(b"\n")
         if len(self._pending) > _MAX_REPORT:
-            raise FetchFailed("download child reports nonsense")
+            raise FetchFailed(_NONSENSE)
+        try:
+            self._act_upon(lines)
+        except (ValueError, TypeError):
+            raise FetchFailed(_NONSENSE) from None
+        return bool(data)
+
+    def _act_upon(self, lines: list[bytes]) -> None:
         for line in lines:
             if line.startswith(b"begin ") and self._save_state is not None:
                 etag, last_modified = json.loads(line[6:])
@@ -191,7 +199,6 @@ class Passage:
         if lines and self._progress is not None and lines[-1].startswith(b"done "):
             done, total = lines[-1][5:].split()
             self._progress(int(done), None if total == b"-" else int(total))
-        return bool(data)
 
     def finish(self) -> tuple[Ingested, Unpacked, Downloaded | None]:
         """Wait for the end.

@@ -45,16 +45,17 @@ def verify_layered(
 
     image: Image = image_format(record.format).image(store.manifest(record.key))
     problems: list[Problem] = []
-    staged: dict[str, StagedLayer] = {}
+    # By layer, not by its digest: one tree may have been published compressed in two ways.
+    staged: dict[Layer, StagedLayer] = {}
     rendered = False
     for layer in dict.fromkeys(image.layers):
         unpacked = store.layer(layer.diff_id) is not None
         rendered = rendered or unpacked
-        found, staged[layer.diff_id] = _verify_layer(
+        found, staged[layer] = _verify_layer(
             store, record, layer, unpacked=unpacked, repair=repair, most=most, tell=tell
         )
         problems += found
-    right = describe_document(image, tuple(staged[layer.diff_id] for layer in image.layers))
+    right = describe_document(image, tuple(staged[layer] for layer in image.layers))
     in_record = told(_record_problems(record, right), tell)
     if in_record and repair:
         with store.staging(unpack=False) as staging:
@@ -76,7 +77,7 @@ def rebuild(store: Store, document: bytes, record: ImageRecord | None) -> None:
     from podctl.plugins import image_format
 
     image: Image = image_format(FORMAT).image(document)
-    staged: dict[str, StagedLayer] = {}
+    staged: dict[Layer, StagedLayer] = {}
     with ExitStack() as stack:
         for layer in dict.fromkeys(image.layers):
             unpack = store.privileged and store.layer(layer.diff_id) is None
@@ -84,8 +85,8 @@ def rebuild(store: Store, document: bytes, record: ImageRecord | None) -> None:
                 reread(store, layer.blob, FORMAT, unpack=unpack, layer=layer)
             )
             found = fresh.as_layer()
-            staged[layer.diff_id] = found if unpack else found._replace(piece=None)
-        right = describe_document(image, tuple(staged[layer.diff_id] for layer in image.layers))
+            staged[layer] = found if unpack else found._replace(piece=None)
+        right = describe_document(image, tuple(staged[layer] for layer in image.layers))
         with store.staging(unpack=False) as staging:
             renew(store, staging, right, record)
 

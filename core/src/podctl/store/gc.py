@@ -83,7 +83,7 @@ def _collect_images(
         if record.key in needs.images:
             continue
         try:
-            with store.locks.removing(record.layers, _do_not_wait):
+            with store.locks.removing(record, _do_not_wait):
                 removed = remove_record(store, record.key)
                 if removed is not None:
                     stale += forget(store, record)

@@ -95,16 +95,19 @@ def left_record(store: Store, name: str) -> ImageRecord | None:
 def forget(store: Store, record: ImageRecord) -> list[str]:
     """Remove what belonged to a record that is gone, unless an image needs it still.
 
-    The caller has the store's `changing` lock.
+    The caller has the store's `changing` lock. While there is a record that cannot be read, layers'
+    bytes stay, for it may need any of them.
 
     Returns:
         One line for each thing that could not be removed.
     """
     stale: list[str] = []
-    others = store.images()
-    doomed = []
+    damaged: list[str] = []
+    others = store.images(damaged.append)
     needed = {blob for other in others for blob in other.needs}
-    doomed += [store.layout.blob(blob) for blob in set(record.needs) - needed]
+    if damaged and record.layered:
+        needed.update(record.blobs)
+    doomed = [store.layout.blob(blob) for blob in set(record.needs) - needed]
     if not any(other.key == record.key for other in others) and store.privileged:
         doomed.append(f"verified/{record.key}.json")
     for name in doomed:

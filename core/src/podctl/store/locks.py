@@ -16,10 +16,11 @@ from podctl.sys.files import make_directory
 from podctl.sys.locks import LockedFile, lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from podctl.store.area import Area
     from podctl.store.layout import Layout
+    from podctl.store.records import ImageRecord
 
 _PREPARE = "locks/prepareLock"
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -71,47 +72,47 @@ class Locks:
         with self._directory("cas", exclusive=True, blocking=blocking):
             yield
 
-    def image(self, diff_id: str) -> int:
+    def image(self, record: ImageRecord) -> int:
         """Keep an unpacked image from being removed; root only.
 
+        The lock is on its top layer alone: whoever keeps several images, and waits for one, holds
+        none that somebody who removes an image waits for while having another.
+
         Returns:
-            A descriptor of its layer, shared locked: closing it, ending, or becoming another
+            A descriptor of the layer, shared locked: closing it, ending, or becoming another
             program lets go.
 
         Raises:
             ImageGone: the layer is not there.
         """
-        path = self._layout.layer(diff_id)
+        path = self._layout.layer(record.layers[-1])
         while True:
             fd = _open_layer(path)
             if fd < 0:
-                raise ImageGone(f'layer "{diff_id}" was removed')
+                raise ImageGone(f'layer "{record.layers[-1]}" was removed')
             lock(fd, exclusive=False)
             if _is_at(fd, path):
                 return fd
             os.close(fd)
 
     @contextmanager
-    def removing(self, diff_ids: Iterable[str], on_wait: Callable[[], None]) -> Iterator[None]:
-        """Wait until nobody keeps these layers for a pod that cannot be seen yet; root only.
+    def removing(self, record: ImageRecord, on_wait: Callable[[], None]) -> Iterator[None]:
+        """Wait until nobody keeps an image for a pod that cannot be seen yet; root only.
 
         Args:
             on_wait: called before waiting.
         """
-        fds: list[int] = []
+        fd = _open_layer(self._layout.layer(record.layers[-1]))
+        if fd < 0:
+            yield
+            return
         try:
-            # Each once, and always in the same order, so that two never wait for one another.
-            for diff_id in sorted(set(diff_ids)):
-                fd = _open_layer(self._layout.layer(diff_id))
-                if fd >= 0:
-                    fds.append(fd)
-                    if not lock(fd, exclusive=True, blocking=False):
-                        on_wait()
-                        lock(fd, exclusive=True)
+            if not lock(fd, exclusive=True, blocking=False):
+                on_wait()
+                lock(fd, exclusive=True)
             yield
         finally:
-            for fd in fds:
-                os.close(fd)
+            os.close(fd)
 
     @contextmanager
     def rendering(self) -> Iterator[None]:

@@ -88,8 +88,8 @@ def _remove_directory(store: Store, place: str, name: str) -> None:
 def _wait_for_users(store: Store, stack: ExitStack, key: str, on_wait: Callable[[], None]) -> None:
     """Let who has looked the image up come to the end of what it needs the record for."""
     with suppress(StoreCorrupt):
-        layers = store.image(key).layers if store.privileged else ()
-        stack.enter_context(store.locks.removing(layers, on_wait))
+        if store.privileged:
+            stack.enter_context(store.locks.removing(store.image(key), on_wait))
 
 
 def _try_collecting(store: Store, stack: ExitStack) -> bool:
@@ -115,8 +115,11 @@ def _remove_unused_layers(store: Store, record: ImageRecord) -> list[str]:
         needed = set(needs_of_pods(store.layout).layers)
     except StoreCorrupt:
         return []  # image gc says so
-    for other in store.images():
+    damaged: list[str] = []
+    for other in store.images(damaged.append):
         needed.update(other.layers)
+    if damaged:
+        return []  # it may need any layer; image gc says so
     stale = []
     for diff_id in set(record.layers) - needed:
         try:

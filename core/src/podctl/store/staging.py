@@ -24,9 +24,10 @@ from podctl.store.layout import (
     UNFINISHED,
     name_of,
 )
-from podctl.store.records import dump, seal
+from podctl.store.records import MAX_RECORD, dump, seal, unseal
 from podctl.sys.files import (
     fsync_directory,
+    read_small,
     remove_tree,
     rename_exchange,
     syncfs,
@@ -153,6 +154,7 @@ class Piece:
         self._blob_fd = -1
         self._layer = layer
         self._layer_fd = -1
+        self._note = b""
         self._partial: Partial | None = None
 
     @property
@@ -193,10 +195,10 @@ class Piece:
         """
         if self._layer is None:
             return
-        note = seal({"diff_id": diff_id, "blob": blob, "size": size, "implies": implies})
+        self._note = seal({"diff_id": diff_id, "blob": blob, "size": size, "implies": implies})
         if manifest is not None:
             write_atomic(f"{self._layer}/manifest", manifest, mode=PRIVATE_FILE, durable=False)
-        write_atomic(f"{self._layer}/done.json", note, mode=PRIVATE_FILE, durable=False)
+        write_atomic(f"{self._layer}/done.json", self._note, mode=PRIVATE_FILE, durable=False)
 
     def keep_blob(self, digest: str) -> None:
         """Rename the bytes to their digest; an older file of that name may be damaged.
@@ -213,7 +215,8 @@ class Piece:
             keep_as_blob(self._area, self._blob, target)
 
     def keep_layer(self, diff_id: str) -> None:
-        """Rename the tree to its digest; one that is there already is the same tree."""
+        """Rename the tree to its digest; one that is there already is the same tree, whose mark is
+        written anew if it cannot be read."""
         if self._layer is None:
             return
         target = self._layout.layer(diff_id)
@@ -222,6 +225,9 @@ class Piece:
         except OSError:
             if not os.path.exists(f"{target}/done.json"):
                 self.replace_layer(diff_id)
+            elif not _is_mark(f"{target}/done.json", diff_id):
+                remove_tree(f"{target}/done.json")
+                write_atomic(f"{target}/done.json", self._note, mode=PRIVATE_FILE)
             return
         self._settle_layer()
 
@@ -409,6 +415,13 @@ def lock_directory(path: str) -> int:
         pass
     os.close(fd)
     return -1
+
+
+def _is_mark(path: str, diff_id: str) -> bool:
+    try:
+        return unseal(read_small(path, MAX_RECORD)).get("diff_id") == diff_id
+    except (OSError, ValueError):
+        return False
 
 
 def _check_still(area: Area, fd: int, name: str) -> None:

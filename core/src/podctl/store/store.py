@@ -456,8 +456,7 @@ class Store:
             ImageGone: it was removed before.
         """
         if self.privileged and record.key not in self._kept:
-            # The top layer: who removes the image locks all of them.
-            self._kept[record.key] = self.locks.image(record.layers[-1])
+            self._kept[record.key] = self.locks.image(record)
         if not self.holds(record.key):
             raise ImageGone(f'cannot find image with key "{record.key}"')
 

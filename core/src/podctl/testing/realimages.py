@@ -118,7 +118,8 @@ class Workshop:
 
     def _run(self, *words: str, **environment: str) -> None:
         subprocess.run(
-            [*self._prefix, *words],
+            # What a tool mounts while it works is not for others to see.
+            [*self._prefix, "unshare", "--mount", *words],
             check=True,
             capture_output=True,
             env={**os.environ, **environment},
