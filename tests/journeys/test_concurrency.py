@@ -7,8 +7,6 @@ scheduler; what each worker does is drawn from a fixed seed.
 from __future__ import annotations
 
 import json
-import random
-import re
 import signal
 import subprocess
 import threading
@@ -18,13 +16,12 @@ from typing import TYPE_CHECKING
 
 import image_files
 import pytest
+from crowd import Crowd, check_end
 from home import PODCTL
 from image_files import ARCH, manifest, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from home import Done, Home
+    from home import Home
     from live_world import Discovery
 
     from podctl.testing.httpserver import Content, Reply, Request, Server
@@ -33,7 +30,6 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 FLY = "--stage1=fly"
 NAMES = [f"live.example/{letter}" for letter in "abc"]
-WORKERS, STEPS = 6, 24
 
 
 def image(name: str, *, sleep: float = 0) -> bytes:
@@ -47,124 +43,11 @@ def path_of(name: str) -> str:
     return f"/{name}-latest-linux-{ARCH}.aci"
 
 
-class Crowd:
-    """What the workers do, and what each command may answer.
-
-    Attributes:
-        complaints: answers that were not allowed.
-        counts: command -> how often it succeeded and how often it was refused.
-    """
-
-    def __init__(self, home: Home) -> None:
-        self.home = home
-        self.complaints: list[str] = []
-        self.counts: dict[str, list[int]] = {}
-        self._lock = threading.Lock()
-
-    def work(self, seed: int) -> None:
-        """One worker's day."""
-        chance = random.Random(seed)
-        for _ in range(STEPS):
-            chance.choice(self.acts())(chance)
-
-    def acts(self) -> list[Callable[[random.Random], None]]:
-        often = [self.fetch, self.run, self.prepare, self.list, self.images, self.status]
-        return [*often, *often, self.rm, self.stop, self.gc, self.image_rm, self.image_gc]
-
-    def call(self, *words: str, refusals: str = "", output: str | None = None) -> Done:
-        """Run a command; note an answer that is not allowed."""
-        done = self.home.podctl(*words)
-        fine = done.returncode == 0 and output in (None, done.stdout)
-        allowed = bool(refusals) and done.returncode == 254
-        allowed = allowed and re.search(refusals, done.stderr) is not None
-        with self._lock:
-            self.counts.setdefault(words[0], [0, 0])[0 if fine else 1] += 1
-            if not (fine or allowed):
-                self.complaints.append(f"{words}: {done.returncode} {done.stdout} {done.stderr}")
-        return done
-
-    def fetch(self, chance: random.Random) -> None:
-        self.call("fetch", chance.choice(NAMES))
-
-    def run(self, chance: random.Random) -> None:
-        name = chance.choice(NAMES)
-        self.call("run", FLY, name, output=f"content of {name}\n")
-
-    def prepare(self, chance: random.Random) -> None:
-        name = chance.choice(NAMES)
-        uuid = self.call("prepare", FLY, "--quiet", name).stdout.strip()
-        # Any worker may have removed it, but no image may have gone from under it.
-        if uuid:
-            self.call("run-prepared", uuid, output=f"content of {name}\n",
-                      refusals="no matches found|is not prepared")  # fmt: skip
-
-    def list(self, chance: random.Random) -> None:
-        done = self.call("list", "--format=json")
-        if done.stderr:
-            self.complaints.append(f"list says: {done.stderr}")
-
-    def images(self, chance: random.Random) -> None:
-        done = self.call("image", "list", "--full")
-        if done.stderr:
-            self.complaints.append(f"image list says: {done.stderr}")
-
-    def some_pod(self, chance: random.Random) -> str | None:
-        pods = sorted(self.home.pods())
-        return chance.choice(pods) if pods else None
-
-    def status(self, chance: random.Random) -> None:
-        pod = self.some_pod(chance)
-        if pod:
-            self.call("status", pod, refusals="no matches found")
-
-    def stop(self, chance: random.Random) -> None:
-        pod = self.some_pod(chance)
-        if pod:
-            self.call("stop", pod, refusals="not running|no matches found|not started yet")
-
-    def rm(self, chance: random.Random) -> None:
-        pod = self.some_pod(chance)
-        if pod:
-            self.call("rm", pod, refusals="is currently|no matches found")
-
-    def gc(self, chance: random.Random) -> None:
-        self.call("gc", "--grace-period=0s")
-
-    def image_rm(self, chance: random.Random) -> None:
-        self.call("image", "rm", chance.choice(NAMES), refusals="not in the store|cannot find")
-
-    def image_gc(self, chance: random.Random) -> None:
-        self.call("image", "gc", "--grace-period=0s")
-
-
-def check_end(home: Home) -> None:
-    """Nothing is under way any more, all that is there is whole, and all of it can be removed."""
-    states = set(home.pods().values())
-    assert states <= {"prepared", "exited", "exited garbage"}, states
-    home.must("fsck")
-    home.must("gc", "--grace-period=0s", "--expire-prepared=0s")
-    home.must("image", "gc", "--grace-period=0s")
-    assert home.pods() == {}
-    assert home.images() == []
-    home.must("fsck")
-    for place in ("cas/tmp", "cas/images", "layers", "trees", "verified"):
-        left = [path for path in (home.data / place).glob("*") if path.name != "remotes"]
-        assert not left, left
-    blobs = [path for path in (home.data / "cas/blobs").rglob("*") if path.is_file()]
-    assert not blobs
-
-
 def test_l7_everything_at_once(home: Home, live: Discovery) -> None:
     for name in NAMES:
         live.add(path_of(name), image(name))
     mounts = Path("/proc/self/mountinfo").read_text()
-    crowd = Crowd(home)
-    with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(crowd.work, range(WORKERS)))
-    assert crowd.complaints == []
-    # The mixture was one: everything that can succeed did so at least once.
-    for command in ("fetch", "run", "prepare", "run-prepared", "list", "image", "gc", "rm"):
-        assert crowd.counts[command][0] > 0, crowd.counts
+    Crowd(home, {name: f"content of {name}\n" for name in NAMES}).work()
     check_end(home)
     assert Path("/proc/self/mountinfo").read_text() == mounts
 

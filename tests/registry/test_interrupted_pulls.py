@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from small import busybox
 
+from podctl.store.layout import Layout
 from podctl.testing import registryfaults as faults
 from podctl.testing.ociimages import Image, image
 from podctl.testing.ocilayers import Layer, file, layer
@@ -84,7 +85,7 @@ def left(home: Clean, one: Layer) -> int:
 def complete(registry: Registry, home: Clean, made: Image) -> None:
     """Pull again: only what is missing is asked for, and the image is whole."""
     kept = {one.digest: left(home, one) for one in made.layers}
-    stored = {one.digest for one in made.layers if (home.data / blob_path(one)).exists()}
+    stored = {one.digest for one in made.layers if (home.data / Layout.blob(one.digest)).exists()}
     registry.mend()
     asked = len(registry.log)
     home.must("fetch", NAME)
@@ -101,11 +102,6 @@ def complete(registry: Registry, home: Clean, made: Image) -> None:
     home.must("image", "verify", "registry.example/large:1")
     home.must("fsck")
     assert home.leftovers() == []
-
-
-def blob_path(one: Layer) -> str:
-    digits = one.digest.removeprefix("sha256:")
-    return f"cas/blob/sha256/{digits[:2]}/{digits}"
 
 
 @pytest.mark.parametrize("moment", range(20))
