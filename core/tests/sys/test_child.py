@@ -6,6 +6,8 @@ import json
 import os
 import select
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -354,3 +356,27 @@ def test_no_core_dump_is_written() -> None:
     import resource
 
     assert run(lambda: resource.getrlimit(resource.RLIMIT_CORE)) == [0, 0]
+
+
+_INTERRUPTED = """
+import os, signal
+from podctl.sys.child import Privileges, spawn
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+try:
+    {fork}
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+_SPAWN = "spawn(lambda: 1, privileges=Privileges.SAME, name='child')"
+
+
+@pytest.mark.parametrize(
+    ("fork", "said"), [(_SPAWN, "interrupted\n"), ("os.fork() or os._exit(0)", "")]
+)
+def test_an_interrupt_while_it_forks_is_not_lost(fork: str, said: str) -> None:
+    """The second is the control: what Python makes of an interrupt during a plain fork."""
+    script = _INTERRUPTED.format(fork=fork)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == said, done.stderr

@@ -150,17 +150,23 @@ def spawn(
     Raises:
         OSError: no process or pipe to be had.
     """
+    import signal
+
     flush_streams()
     receive, send = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
+    # Python drops an exception from the handlers it runs around fork(2), KeyboardInterrupt too.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
     try:
         pid = os.fork()
+        if pid == 0:
+            _run(function, privileges, (*keep, send), send, parent, chroot_to)
     except BaseException:
         os.close(receive)
         os.close(send)
         raise
-    if pid == 0:
-        _run(function, privileges, (*keep, send), send, parent, chroot_to)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     os.close(send)
     return Child(pid, receive, name)
 
@@ -208,6 +214,7 @@ def _isolate(keep: Sequence[int]) -> None:
     signal.set_wakeup_fd(-1)
     # An interrupt is for the parent to act upon: it kills us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     first = 3
