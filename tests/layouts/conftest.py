@@ -15,10 +15,12 @@ _HERE = Path(__file__).parent
 sys.path[:0] = [str(_HERE), str(_HERE.parent / "support"), str(_HERE.parent / "registry")]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from home import Home
+    from scene import Scene
 
+    from podctl.testing.ociimages import Image, Index
     from podctl.testing.realimages import Workshop
 
 
@@ -65,3 +67,55 @@ def contents() -> Callable[[Path], dict[str, str]]:
         return found
 
     return read
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    """A good layout, to be spoilt."""
+    from scene import Scene
+
+    return Scene(tmp_path)
+
+
+@pytest.fixture
+def refuse(
+    home: Home, scene: Scene, contents: Callable[[Path], dict[str, str]]
+) -> Iterator[Callable[..., str]]:
+    """Fetch what must be refused: one line, 254, and all is as before."""
+    from scene import SECRET, little_memory
+
+    home.install("example.com/bystander")
+    canary = scene.canary()
+
+    def fetch(*words: str) -> str:
+        before = contents(home.data)
+        done = home.podctl("fetch", *words, preexec_fn=little_memory)
+        assert done.returncode == 254, done
+        assert done.stdout == ""
+        *said, line = done.stderr.splitlines()
+        assert all(one.startswith("image: using image from ") for one in said), done.stderr
+        assert SECRET not in done.stderr
+        assert contents(home.data) == before
+        assert not list((home.data / "cas/tmp").iterdir())
+        assert not [path for path in (home.data / "layers").iterdir() if path.name[0] == "."]
+        return line
+
+    yield fetch
+    assert scene.canary() == canary
+    home.must("fsck")
+
+
+@pytest.fixture
+def bring(home: Home, tmp_path: Path) -> Callable[..., str]:
+    """Take an image in under exported.NAME; return its ID."""
+    from exported import NAME
+    from made import IMAGE_NAME, REF_NAME, rename
+
+    from podctl.testing.ociimages import write_layout
+
+    def fetch(made: Image | Index, tag: str = "1") -> str:
+        place = write_layout(tmp_path / f"layout-{os.urandom(4).hex()}", {tag: made})
+        rename(place, **{REF_NAME: tag, IMAGE_NAME: f"{NAME}:{tag}"})
+        return home.must("fetch", "--full", f"oci:{place}").strip()
+
+    return fetch
