@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from podctl.images.session import FetchSession
     from podctl.model.image import Image
     from podctl.model.reference import Reference
+    from podctl.plugins import FormatHandle
     from podctl.store import ImageRecord
 
 #: The format whose provider reads layouts.
@@ -61,10 +62,7 @@ def fetch_layout(session: FetchSession, reference: Reference, fd: int | None = N
             want_signature=session.verifies,
         )
         with _about(path):
-            found = source.unfold(form, request)
-            image: Image = form.image(found.document)
-            if not image.layers or not {layer.blob for layer in image.layers} <= set(found.blobs):
-                raise ManifestInvalid("it has not all layers of the image")
+            found, image = _find(source, form, request)
         record = take_in(
             session,
             form,
@@ -76,6 +74,16 @@ def fetch_layout(session: FetchSession, reference: Reference, fd: int | None = N
     version = record.labels.get("version", "")
     session.say(f'image of {path} is "{record.name}", version "{version}"')
     return record
+
+
+def _find(
+    source: LayoutDirectory | LayoutArchive, form: FormatHandle, request: LayoutRequest
+) -> tuple[Unfolded, Image]:
+    found = source.unfold(form, request)
+    image: Image = form.image(found.document)
+    if not image.layers or not {layer.blob for layer in image.layers} <= set(found.blobs):
+        raise ManifestInvalid("it has not all layers of the image")
+    return found, image
 
 
 def unfolded_to_json(found: Unfolded) -> dict[str, Any]:
