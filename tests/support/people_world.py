@@ -7,13 +7,26 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from home import PODCTL, Home
 
 if TYPE_CHECKING:
     from home import Done
-    from site_world import Site
+
+
+class Surroundings(Protocol):
+    """Namespaces with names and authorities: a site's, or a registry's.
+
+    Attributes:
+        top: where `hosts` and `authorities` lie, which stand for the host's.
+    """
+
+    top: Path
+
+    def inside(self, *command: str) -> list[str]:
+        """The command line that runs `command` in them."""
+
 
 #: who there is, and which groups they are in beside their own
 PEOPLE = {"root": "", "member": "podctl", "admin": "podctl-admin", "other": ""}
@@ -42,13 +55,13 @@ exec sleep infinity
 class People(Home):
     """An installation several people share. /etc is an overlay: the host's own is not changed."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, surroundings: Surroundings) -> None:
         self._place = Path(tempfile.mkdtemp(prefix="podctl-people-"))
         self._place.chmod(0o755)
         closed = [path for path in _REPOSITORY.parents if not path.stat().st_mode & 0o001]
         words = ["unshare", "--mount", "--propagation", "slave", "sh", "-euc", _SET_UP, "people"]
         self._holder = subprocess.Popen(
-            site.inside(*words, str(self._place), str(site.top), str(_REPOSITORY),
+            surroundings.inside(*words, str(self._place), str(surroundings.top), str(_REPOSITORY),
                         str(closed[-1]) if closed else ""),
             stdout=subprocess.PIPE,
             text=True,
