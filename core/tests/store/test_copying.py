@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from podctl.store.compare import differences
-from podctl.store.copying import Source, merge
+from podctl.store.copying import IMPLIED, OPAQUE, Source, merge
 from podctl.sys.files import remove_tree
 
 if TYPE_CHECKING:
@@ -162,6 +162,29 @@ def test_attributes_capabilities_and_times_are_kept(tmp_path: Path) -> None:
     assert copy.stat().st_mode == path.stat().st_mode
     assert copy.stat().st_mtime_ns == 1_000_000_001
     assert os.getxattr(copy, "security.capability") == capability
+
+
+@pytest.mark.parametrize("opaque", [False, True])
+def test_a_directory_its_layer_does_not_describe_looks_as_the_one_below(
+    opaque: bool, tmp_path: Path
+) -> None:
+    """Opaque or not: that hides what is inside, not how it looks."""
+    layers = [tmp_path / name for name in ("top", "middle", "bottom")]
+    for number, top in enumerate(layers):
+        (top / "d").mkdir(parents=True)
+        (top / f"d/{number}").touch()
+        (top / "d").chmod(0o750 - number)
+        os.setxattr(top / "d", "user.from", b"%d" % number)
+    for top in layers[:2]:
+        os.setxattr(top / "d", IMPLIED, b"y")
+    if opaque:
+        os.setxattr(layers[0] / "d", OPAQUE, b"y")
+    merge_paths(layers, tmp_path / "merged")
+    merged = tmp_path / "merged/d"
+    assert sorted(os.listdir(merged)) == (["0"] if opaque else ["0", "1", "2"])
+    assert stat.S_IMODE(merged.stat().st_mode) == 0o746
+    assert os.getxattr(merged, "user.from") == b"2"
+    assert os.listxattr(merged) == ["user.from"]
 
 
 def test_deep_trees_are_copied(tmp_path: Path) -> None:
