@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from podctl.store import Store
 from podctl.testing import aci
+from podctl.testing.ociimages import image, write_layout
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from podctl.store import ImageRecord
+    from podctl.testing.ocilayers import Layer
 
 
 class Ran(NamedTuple):
@@ -60,6 +67,37 @@ class Shop:
         path = self.archive(name, files, **fields)
         return aci.bring(self.store, path, signature=signature, latest=latest)
 
+    def layout(self, name: str, *layers: Layer, command: str = "/bin/true") -> str:
+        """Path of a new OCI layout of one image of layers, lowest first."""
+        place = self._scratch / os.urandom(4).hex() / name
+        made = image(*layers, config={"Cmd": [command]})
+        return str(write_layout(place, {"1": made}))
+
+    def layered(self, name: str, *layers: Layer, command: str = "/bin/true") -> ImageRecord:
+        """A new layered image in the store: `localhost/NAME`, version 1."""
+        return self.fetch(f"oci:{self.layout(name, *layers, command=command)}")
+
+    def fetch(self, reference: str) -> ImageRecord:
+        """Fetch an image by its reference, signed or not."""
+        ran = self.apart("--insecure-options=image", "fetch", "--full", reference)
+        assert ran.code == 0, ran
+        return self.store.image(ran.out.strip())
+
+    def apart(self, *arguments: str) -> Ran:
+        """Run one command line in a process of its own: what it keeps, it keeps to its end."""
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.write(write, json.dumps(self.podctl(*arguments)).encode())
+            finally:
+                os._exit(0)
+        os.close(write)
+        with open(read) as answer:
+            text = answer.read()
+        os.waitpid(pid, 0)
+        return Ran(*json.loads(text))
+
     def podctl(self, *arguments: str) -> Ran:
         """Run one command line."""
         from podctl.cli.main import run
@@ -68,13 +106,13 @@ class Shop:
         code = run(["--dir", str(self.data), *arguments])
         return Ran(code, *self._capsys.readouterr())
 
-    def layer(self, record: ImageRecord) -> Path:
-        """The unpacked root filesystem of an image."""
-        return self.data / "layers" / record.layers[0] / "rootfs"
+    def layer(self, record: ImageRecord, number: int = 0) -> Path:
+        """The root filesystem that an image, or one of its layers, was unpacked to."""
+        return self.data / "layers" / record.layers[number] / "rootfs"
 
-    def blob(self, record: ImageRecord) -> Path:
-        """The stored archive of an image."""
-        return self.data / self.store.layout.blob(record.blob)
+    def blob(self, record: ImageRecord, number: int = 0) -> Path:
+        """The bytes of an image, or of one of its layers, as published."""
+        return self.data / self.store.layout.blob(record.blobs[number])
 
 
 @pytest.fixture

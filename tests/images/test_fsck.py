@@ -9,6 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from damage import MUTATIONS, flip, remove_elsewhere
 
 from podctl.images.render import resolve, rootfs
 from podctl.model.fetching import CacheState
@@ -92,35 +93,6 @@ def parts(world: Furnished) -> dict[str, Path]:
     }
 
 
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
-    path.write_bytes(data)
-
-
-def become_directory(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-    (path / "inside").touch()
-
-
-def become_link(path: Path) -> None:
-    """The same content, but somewhere else."""
-    elsewhere = path.parents[-3] / f"podctl-test-{os.getpid()}-elsewhere"
-    shutil.copy(path, elsewhere)
-    path.unlink()
-    path.symlink_to(elsewhere)
-
-
-MUTATIONS: dict[str, Callable[[Path], object]] = {
-    "truncated": lambda path: os.truncate(path, 0),
-    "garbage": lambda path: path.write_bytes(b"\0garbage"),
-    "flipped": flip,
-    "deleted": lambda path: path.unlink(),
-    "wrong mode": lambda path: path.chmod(0o777),
-    "directory": become_directory,
-    "link": become_link,
-}
 #: What nothing refers to may be missing.
 MAY_BE_MISSING = {"note", "remote", "own remote"}
 
@@ -152,8 +124,7 @@ def test_l10_damage_is_found_by_name_and_repaired(
         else:
             check_usable(furnished)
     finally:
-        for elsewhere in path.parents[-3].glob(f"podctl-test-{os.getpid()}-*"):
-            elsewhere.unlink()
+        remove_elsewhere(path)
 
 
 def check_neighbour(world: Furnished) -> None:
@@ -330,3 +301,16 @@ def test_what_is_no_pod_among_pods_is_told_of(shop: Shop) -> None:
     assert f"pods/prepared/{UUID}: is no directory" in found
     assert "may be written by everybody" in found
     assert stat.S_ISDIR((shop.data / "pods/run/stray").stat().st_mode)
+
+
+@pytest.mark.parametrize("form", ["oci", "none-such"])
+def test_a_record_that_names_another_format_is_made_anew(furnished: Furnished, form: str) -> None:
+    """The group can write it; it must not keep the rest from being looked at."""
+    shop, app = furnished.shop, furnished.app
+    shop.store.restore_times(app._replace(format=form), 1)
+    found = shop.podctl("fsck")
+    assert found.code == 254
+    assert f"cas/images/{app.key}/record.json: cannot be used" in found.out
+    assert shop.podctl("fsck", "--repair").code == 0
+    assert shop.podctl("fsck") == (0, "", "")
+    check_usable(furnished)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from podctl.errors import PodctlError, StoreCorrupt
+from podctl.errors import InvalidInput, NotFound, PluginError, PodctlError, StoreCorrupt
 from podctl.images.render import resolve, rootfs
 from podctl.images.stored import BlobDamaged, describe, layers_of, renew_record, reread
 from podctl.images.verifying import refuse_in_use, replace_layer, tree_problem, verify
@@ -71,16 +71,21 @@ class StoreCheck:
         try:
             with self._store.locks.preparing():
                 found = verify(self._store, record, repair=False, most=_MOST, trees=False)
-        except StoreCorrupt as error:
+        except (StoreCorrupt, NotFound) as error:
             if not self._store.holds(record.key):
                 return  # removed while we looked
             yield self._unusable(record, error)
+            return
+        except (InvalidInput, PluginError) as error:
+            # The group can write it: it may name any format.
+            name = f"{IMAGES}/{record.key}/record.json"
+            yield Finding(name, f"cannot be used: {error.message}", partial(self._redo, record))
             return
         repair = partial(self._verify_again, record)
         for problem in found.problems:
             yield Finding(f"{problem.place}{problem.path}", problem.text, repair)
 
-    def _unusable(self, record: ImageRecord, error: StoreCorrupt) -> Finding:
+    def _unusable(self, record: ImageRecord, error: PodctlError) -> Finding:
         """What an image would have to be compared with is damaged."""
         layout = self._store.layout
         if isinstance(error, BlobDamaged) or not record.layered:
@@ -148,6 +153,15 @@ class StoreCheck:
                 self._commit(blob)
                 return "made anew from the stored archive"
         return self._structure.quarantine(f"{IMAGES}/{key}")
+
+    def _redo(self, record: ImageRecord) -> str:
+        """Make a record anew that can be read but says what cannot be so."""
+        if record.layered:
+            rebuild(self._store, self._store.manifest(record.key), record)
+        else:
+            with reread(self._store, record.blob, unpack=False) as fresh:
+                renew_record(self._store, record, fresh)
+        return "made anew"
 
     def _adopt(self, blob: str) -> str:
         """Make an image of bytes that no record names."""

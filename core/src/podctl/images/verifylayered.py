@@ -15,6 +15,7 @@ from podctl.images.verifying import (
     replace_layer,
     told,
 )
+from podctl.model.imagedocument import MAX_DOCUMENT
 from podctl.store.layout import IMAGES
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def verify_layered(
     """
     from podctl.plugins import image_format
 
-    image: Image = image_format(record.format).image(store.manifest(record.key))
+    image: Image = image_format(FORMAT).image(store.manifest(record.key))
     problems: list[Problem] = []
     # By layer, not by its digest: one tree may have been published compressed in two ways.
     staged: dict[Layer, StagedLayer] = {}
@@ -56,7 +57,7 @@ def verify_layered(
         )
         problems += found
     right = describe_document(image, tuple(staged[layer] for layer in image.layers))
-    in_record = told(_record_problems(record, right), tell)
+    in_record = told(_record_problems(store, record, right), tell)
     if in_record and repair:
         with store.staging(unpack=False) as staging:
             renew(store, staging, right, record)
@@ -106,16 +107,30 @@ def _verify_layer(
             f'blob "{layer.blob}" of image "{record.name}" is missing',
             hint="fetch the image again",
         )
-    with reread(store, layer.blob, record.format, unpack=unpacked, layer=layer) as fresh:
+    with reread(store, layer.blob, FORMAT, unpack=unpacked, layer=layer) as fresh:
         problems = told(layer_problems(store, fresh, most), tell) if unpacked else []
         if problems and repair:
             replace_layer(store, fresh, None)
         return problems, fresh.as_layer()._replace(piece=None)
 
 
-def _record_problems(record: ImageRecord, right: StagedImage) -> Iterator[Problem]:
+def _record_problems(store: Store, record: ImageRecord, right: StagedImage) -> Iterator[Problem]:
     yield from differing_fields(record, right)
     layers = tuple(layer.diff_id for layer in right.layers)
     blobs = tuple(layer.blob for layer in right.layers)
     if layers != record.layers or blobs != record.blobs:
         yield Problem(f"{IMAGES}/{record.key}/record.json", "", "has other layers")
+    if right.document != record.document:
+        yield Problem(f"{IMAGES}/{record.key}/record.json", "", "has other documents")
+    blob = store.layout.blob(right.document)
+    if store.blob_size(right.document) is None:
+        yield Problem(blob, "", "is missing")
+    elif _content(store, blob) != right.manifest:
+        yield Problem(blob, "", "has other content")
+
+
+def _content(store: Store, name: str) -> bytes | None:
+    try:
+        return store.area.read(name, MAX_DOCUMENT)
+    except (OSError, ValueError):
+        return None
