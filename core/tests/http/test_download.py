@@ -48,6 +48,25 @@ def test_body_reset_at_every_tenth_is_continued(serve: Any, client_for: Any) -> 
     assert len([r for r in ranges(server) if r is not None]) >= 9
 
 
+def test_a_server_that_drips_is_given_up_though_each_drop_is_kept(
+    serve: Any, client_for: Any, quick: Any
+) -> None:
+    """R8: some bytes before each time-out are not what keeps a transfer going."""
+    content = Content(DATA)
+
+    def drip(request: Request) -> Reply:
+        reply = content(request)
+        reply.body_trickle = 0.02
+        return reply
+
+    server = serve({"/app.aci": drip})
+    with pytest.raises(FetchFailed, match="too slow"):
+        fetch(client_for(), server)
+    assert len(server.log) == quick.attempts
+    # They were not for nothing: each request continues the one before.
+    assert len(set(ranges(server))) == quick.attempts
+
+
 @pytest.mark.parametrize("offset", TENTHS)
 def test_partial_of_an_earlier_run_is_continued(serve: Any, client_for: Any, offset: int) -> None:
     server = serve({"/app.aci": Content(DATA, last_modified="Thu, 01 Jan 2026 00:00:00 GMT")})

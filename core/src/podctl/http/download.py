@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import FetchFailed
@@ -87,7 +88,7 @@ class _Transfer:
         limits = self._client.limits
         failures = interruptions = 0
         while True:
-            before = self._position
+            before, begun = self._position, time.monotonic()
             try:
                 if self._attempt():
                     return Downloaded(self._position, self._state, self._max_age)
@@ -95,7 +96,9 @@ class _Transfer:
             except Interrupted as trouble:
                 message = trouble.message
             interruptions += 1
-            failures = 1 if self._position > before else failures + 1
+            # A few bytes before each time-out are no progress: a server could go on so for an hour.
+            least = limits.speed * (time.monotonic() - begun)
+            failures = 1 if self._position - before > least else failures + 1
             if failures >= limits.attempts or interruptions > limits.interruptions:
                 raise FetchFailed(
                     f"{message} at byte {self._position}", hint="run the command again to resume"
