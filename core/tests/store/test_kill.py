@@ -64,7 +64,7 @@ def sweep(
     assert whole.status == 0
     for point in whole.points:
         reset()
-        run_traced(run, (point.process, point.ordinal))
+        run_traced(run, point)
         try:
             check()
             aftermath(data_dir)

@@ -324,10 +324,14 @@ class Structure:
         if not leaf.endswith((PARTIAL, PARTIAL_STATE)):
             yield Finding(name, "is nothing of podctl's", partial(self.quarantine, name))
             return
-        if not stat.S_ISREG(self._area.status(name).st_mode):
+        mode = self._area.status(name).st_mode
+        if not stat.S_ISREG(mode):
             yield Finding(name, "is no regular file", partial(self.remove, name))
-        else:
-            yield from self._mode(name, self._area.file_mode(), stat.S_IFREG, self.remove)
+            return
+        # As it is made, for a process may be killed before it shares it.
+        private = stat.S_IMODE(mode) == PRIVATE_FILE
+        right = PRIVATE_FILE if private else self._area.file_mode()
+        yield from self._mode(name, right, stat.S_IFREG, self.remove)
 
     def _unpacked(self, place: str, leaf: str, more: tuple[str, ...]) -> Iterator[Finding]:
         """A layer or a tree: its mark and its directory. Its content is compared elsewhere."""
