@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -234,6 +235,100 @@ def test_child_dies_with_its_parent() -> None:
         assert select.select([read], [], [], 60)[0], f"{privileges} outlived its parent"
         assert os.read(read, 1) == b""
         os.close(read)
+
+
+def in_thread(function: Callable[[], object]) -> object:
+    """What a function returns in a new thread of this process."""
+    found: list[object] = []
+    thread = threading.Thread(target=lambda: found.append(function()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def thread_status() -> dict[str, str]:
+    """status(), of the calling thread."""
+    path = f"/proc/self/task/{threading.get_native_id()}/status"
+    with open(path) as file:
+        return {key: value.strip() for key, value in (line.split(":", 1) for line in file)}
+
+
+@pytest.mark.parametrize("privileges", [NONE, EXTRACT])
+def test_a_thread_of_the_child_has_no_more_than_the_child(privileges: Privileges) -> None:
+    """Ids, capabilities and the filter of calls are a thread's own; it has them of its maker."""
+    fields = ["Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp"]
+    fields += [f"Cap{kind}" for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")]
+
+    def compare() -> object:
+        found = in_thread(thread_status)
+        assert isinstance(found, dict)
+        assert found["Pid"] != status()["Pid"]
+        return [[found[field], status()[field]] for field in fields]
+
+    pairs = run(compare, privileges)
+    assert isinstance(pairs, list)
+    assert all(one == other for one, other in pairs)
+    assert dict(zip(fields, pairs, strict=True))["Seccomp"] == ["2", "2"]
+
+
+@pytest.mark.parametrize("privileges", list(Privileges))
+def test_a_thread_cannot_do_what_the_child_cannot(privileges: Privileges) -> None:
+    """SAME is the control."""
+
+    def attempt() -> list[str]:
+        import ctypes
+        import resource
+
+        from podctl.sys.calls import libc
+
+        denied = []
+        if libc.unshare(ctypes.c_int(0x40000000)) < 0:
+            denied.append("unshare")
+        if libc.syscall(ctypes.c_long({"x86_64": 101}.get(os.uname().machine, 117)), 0x4206, 1) < 0:
+            denied.append("ptrace")
+        if resource.getrlimit(resource.RLIMIT_CORE) == (0, 0):
+            denied.append("core")
+        return denied
+
+    expected = ["ptrace"] if privileges is SAME else ["unshare", "ptrace", "core"]
+    assert run(lambda: in_thread(attempt), privileges) == expected
+
+
+def test_child_dies_with_its_parent_whatever_its_threads_do() -> None:
+    """The request goes by thread; the death it brings does not."""
+    read, write = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+
+        def work() -> None:
+            started = threading.Event()
+
+            def linger() -> None:
+                started.set()
+                while True:
+                    signal.pause()
+
+            for _ in range(3):
+                threading.Thread(target=linger, daemon=True).start()
+            assert started.wait(30)
+            os.write(write, b"x")
+            signal.pause()
+
+        spawn(work, privileges=NONE, keep=[write], name="x")
+        os.close(write)
+        signal.pause()
+    os.close(write)
+    assert os.read(read, 1) == b"x"
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    assert select.select([read], [], [], 60)[0], "it outlived its parent"
+    assert os.read(read, 1) == b""
+    os.close(read)
+
+
+def test_a_thread_that_kills_its_process_is_told_as_any_other_end() -> None:
+    with pytest.raises(PodctlError, match="^work was killed by signal 9$"):
+        run(lambda: in_thread(lambda: os.kill(os.getpid(), signal.SIGKILL)))
 
 
 def test_results_of_every_type() -> None:
