@@ -16,7 +16,6 @@ from podctl.store import Store
 from podctl.testing.ocilayers import directory, file, layer, opaque, packed, whiteout
 
 if TYPE_CHECKING:
-
     from conftest import Shop
 
     from podctl.store import ImageRecord

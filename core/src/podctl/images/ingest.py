@@ -10,11 +10,18 @@ the second, and what comes out is hashed by the third while it goes down the pip
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from podctl.errors import ArchiveInvalid, BrokenStream, DigestMismatch, FetchFailed
+from podctl.errors import (
+    ArchiveInvalid,
+    BrokenStream,
+    DigestMismatch,
+    FetchFailed,
+    HostLacks,
+)
 from podctl.images import compression
 from podctl.images.channel import Channel, Stage
 from podctl.sys.files import write_all
@@ -121,6 +128,7 @@ class Intake:
         Raises:
             DigestMismatch: they are more than the manifest says.
             FetchFailed: they are more than the cap.
+            HostLacks: they cannot be kept.
             BrokenStream: what came before was refused.
         """
         if self._expected is not None and self.size + len(data) > self._expected.size:
@@ -129,7 +137,7 @@ class Intake:
                 "its manifest says"
             )
         if self._kept_fd is not None:
-            write_all(self._kept_fd, data)
+            _keep(self._kept_fd, data)
         self._pass(data)
 
     def read_from(self, fd: int, length: int | None) -> None:
@@ -168,6 +176,14 @@ class Intake:
         if self._verifier is not None:
             self._verifier.update(data)
         self.channel.put(data)
+
+
+def _keep(fd: int, data: bytes) -> None:
+    try:
+        write_all(fd, data)
+    except OSError as error:
+        hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
+        raise HostLacks(f"image cannot be kept: {error.strerror}", hint=hint) from error
 
 
 class _ChannelSource:
