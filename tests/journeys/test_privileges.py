@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from site_world import PODCTL
+from watching import Call, check_confined, internet_sockets, trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.root
 
 NAME = "apps.example/watched"
-CALL = re.compile(r"^(?P<pid>\d+) +(?P<call>\w+)\((?P<arguments>.*)$")
-WATCHED = "socket,connect,chroot,setresuid,capset,openat,openat2,execve,clone,clone3,fork,vfork"
 
 
 @pytest.fixture(scope="module")
@@ -40,95 +38,38 @@ def signed(site: Site, watcher: str) -> Path:
     return image
 
 
-class Trace:
-    """What each process of one command did, in order."""
-
-    def __init__(self, site: Site, *arguments: str) -> None:
-        log = site.top / "strace.log"
-        command = ["strace", "-f", "-qq", "-s", "256", "-e", f"trace={WATCHED}", "-o", str(log)]
-        from site_world import PODCTL
-
-        done = subprocess.run(
-            site.inside(*command, PODCTL, *site.options, *arguments),
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        self.calls: list[tuple[str, str, str]] = []
-        for line in log.read_text().splitlines():
-            found = CALL.match(line)
-            if found:
-                self.calls.append((found["pid"], found["call"], found["arguments"]))
-
-    def powers(self) -> Iterator[tuple[str, str, str, bool]]:
-        """Each call with whether its process had given up its uid by then."""
-        dropped = set()
-        for pid, call, arguments in self.calls:
-            if call == "setresuid" and arguments.startswith("65534, 65534, 65534"):
-                dropped.add(pid)
-            yield pid, call, arguments, pid in dropped
-
-
-def internet_sockets(trace: Trace) -> list[tuple[str, bool]]:
-    return [
-        (pid, dropped)
-        for pid, call, arguments, dropped in trace.powers()
-        if call == "socket" and arguments.startswith(("AF_INET", "AF_INET6"))
-    ]
+def traced(site: Site, *arguments: str) -> list[Call]:
+    """What each process of one podctl command did."""
+    command = [PODCTL, *site.options, *arguments]
+    return trace(site.top / "strace.log", command, site.inside())
 
 
 def test_d4_sockets_are_opened_only_by_processes_that_gave_up_root(
     site: Site, signed: Path
 ) -> None:
-    trace = Trace(site, "run", "--stage1=fly", NAME)
-    sockets = internet_sockets(trace)
+    sockets = internet_sockets(traced(site, "run", "--stage1=fly", NAME))
     assert sockets
-    assert all(dropped for _, dropped in sockets)
+    assert all(call.dropped for call in sockets)
 
 
-def test_control_a_privileged_socket_would_be_seen(site: Site, tmp_path: Path) -> None:
-    """Control: the same reading of a trace finds a process that keeps root."""
-    log = tmp_path / "log"
-    program = "import socket; socket.socket(); "
-    command = ["strace", "-f", "-qq", "-e", f"trace={WATCHED}", "-o", str(log)]
-    subprocess.run([*command, "python3", "-c", program], check=True)
-    trace = Trace.__new__(Trace)
-    trace.calls = [
-        (found["pid"], found["call"], found["arguments"])
-        for found in map(CALL.match, log.read_text().splitlines())
-        if found
-    ]
-    assert [dropped for _, dropped in internet_sockets(trace)] == [False]
+def test_control_a_privileged_socket_would_be_seen(tmp_path: Path) -> None:
+    """Control: the same reading of a trace finds a process, and a thread, that keep root."""
+    program = (
+        "import socket, threading; socket.socket(); "
+        "thread = threading.Thread(target=socket.socket); thread.start(); thread.join()"
+    )
+    calls = trace(tmp_path / "log", ["python3", "-c", program])
+    sockets = internet_sockets(calls)
+    assert [call.dropped for call in sockets] == [False, False]
+    assert len({call.pid for call in sockets}) == 2
 
 
 def test_d4_extraction_opens_nothing_but_single_names_below_its_root(
     site: Site, signed: Path
 ) -> None:
-    trace = Trace(site, "fetch", NAME)
-    roots = {pid for pid, call, _ in trace.calls if call == "chroot"}
-    assert len(roots) == 1
-    (unpacker,) = roots
-    confined = False
-    opened = []
-    for pid, call, arguments in trace.calls:
-        if pid != unpacker:
-            continue
-        confined = confined or call == "chroot"
-        if confined and call in ("openat", "openat2"):
-            opened.append((call, arguments))
-    assert any("busybox" in arguments for _, arguments in opened)
-    for call, arguments in opened:
-        base, path = arguments.split(", ", 2)[:2]
-        if base == "AT_FDCWD":
-            # Its own root directory, the one descriptor everything else starts from.
-            assert path == '"/"', (call, arguments)
-        elif call == "openat2":
-            assert "RESOLVE_" in arguments, arguments
-        else:
-            assert "/" not in path, arguments
-            assert "O_NOFOLLOW" in arguments or "O_PATH" in arguments, arguments
+    calls = traced(site, "fetch", NAME)
+    (unpacker,) = {call.pid for call in calls if call.call == "chroot"}
+    assert any("busybox" in opened for opened in check_confined(calls, unpacker))
 
 
 @pytest.fixture
