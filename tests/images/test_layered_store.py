@@ -115,6 +115,20 @@ def test_an_image_may_name_a_layer_twice(shop: Shop) -> None:
     check_clean(shop)
 
 
+def test_an_image_may_have_as_many_layers_as_the_format_takes(shop: Shop) -> None:
+    """Old builders wrote the empty layer for each line that changed no file."""
+    record = shop.layered("long", BASE, *[EMPTY] * 998, layer(file("x", "x")))
+    assert len(record.layers) == 1000
+    assert shop.podctl("image", "verify", record.key).err == ""
+    check_clean(shop)
+    refused = shop.apart(
+        "--insecure-options=image", "fetch", f"oci:{shop.layout('longer', BASE, *[EMPTY] * 1000)}"
+    )
+    assert refused.code == 254
+    assert "more than 1000 entries" in refused.err
+    check_clean(shop)
+
+
 def test_one_tree_may_be_published_in_two_compressions(shop: Shop) -> None:
     """One layer on disk, two blobs; neither is taken for the other."""
     plain = layer(file("x", "x"))

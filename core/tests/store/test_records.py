@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from podctl.errors import StoreCorrupt
+from podctl.errors import Refused, StoreCorrupt
 from podctl.store.records import (
+    MAX_LAYERS,
     ImageRecord,
     RemoteRecord,
     Verification,
+    check_image,
     dump,
     parse_image,
     parse_remote,
@@ -132,3 +134,63 @@ def test_other_json_is_no_record(text: str) -> None:
 
 def test_the_file_is_json_that_anybody_can_read() -> None:
     assert json.loads(dump(RECORD))["name"] == RECORD.name
+
+
+# -- layered images --------------------------------------------------------------------------------
+
+LAYER, BLOB = f"sha256-{DIGITS[:64]}", f"sha256:{DIGITS[64:]}"
+LAYERED = RECORD._replace(
+    format="oci", layers=(LAYER, LAYER), blobs=(BLOB, BLOB), document=f"sha256:{'d' * 64}"
+)
+
+
+def test_a_layered_image_is_its_layers_and_its_document() -> None:
+    assert read_image(dump(LAYERED)) == LAYERED
+    assert LAYERED.layered
+    assert not RECORD.layered
+    assert LAYERED.needs == (BLOB, BLOB, LAYERED.document)
+    most = LAYERED._replace(layers=(LAYER,) * MAX_LAYERS, blobs=(BLOB,) * MAX_LAYERS)
+    assert read_image(dump(most)) == most
+    check_image(most)
+
+
+WRONG = [
+    RECORD._replace(document=LAYERED.document),
+    LAYERED._replace(document=""),
+    LAYERED._replace(document="sha256:../../etc"),
+    LAYERED._replace(document=LAYER),
+    LAYERED._replace(blobs=(BLOB,)),
+    LAYERED._replace(blobs=()),
+    LAYERED._replace(layers=()),
+    LAYERED._replace(layers=(LAYER, RECORD.layers[0])),
+    LAYERED._replace(layers=(RECORD.layers[0], LAYER)),
+    LAYERED._replace(layers=(LAYER, "sha256-../../etc")),
+    LAYERED._replace(layers=(LAYER, BLOB)),
+    LAYERED._replace(layers=(LAYER,) * (MAX_LAYERS + 1), blobs=(BLOB,) * (MAX_LAYERS + 1)),
+    LAYERED._replace(name="x" * (1 << 20)),
+]
+
+
+@pytest.mark.parametrize("record", WRONG)
+def test_what_no_record_may_say_is_neither_read_nor_written(record: ImageRecord) -> None:
+    """A record that was written and cannot be read would keep everything from being collected."""
+    if len(dump(record)) < 1 << 20:
+        with pytest.raises(StoreCorrupt):
+            read_image(dump(record))
+    with pytest.raises(Refused, match="cannot be recorded"):
+        check_image(record)
+
+
+def test_roots_note_holds_for_the_layers_root_has_read() -> None:
+    note = NOTE._replace(name=LAYERED.name, labels=LAYERED.labels, layers=LAYERED.layers)
+    assert parse_verification(dump(note), "v") == note
+    assert note.agrees(LAYERED)
+    other = f"sha256-{'e' * 64}"
+    for changed in (
+        LAYERED._replace(layers=(LAYER, other)),
+        LAYERED._replace(layers=(LAYER,)),
+        LAYERED._replace(layers=(LAYER, LAYER, LAYER)),
+        LAYERED._replace(name="example.com/other"),
+        LAYERED._replace(labels={}),
+    ):
+        assert not note.agrees(changed)

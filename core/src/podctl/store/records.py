@@ -10,14 +10,14 @@ import json
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from podctl.errors import StoreCorrupt
+from podctl.errors import Refused, StoreCorrupt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_RECORD = 1 << 20
-#: Layers of one image; an overlay takes some 500 lower directories.
-MAX_LAYERS = 400
+#: Layers of one image, those that stand in it several times included.
+MAX_LAYERS = 1000
 #: bytes before what the checksum covers
 _SEAL = len(b'{"crc32": "00000000", ')
 _HEX = frozenset("0123456789abcdef")
@@ -176,35 +176,54 @@ def parse_image(data: bytes, what: str, key: str, last_used: float) -> ImageReco
     Raises:
         StoreCorrupt: it is no valid record, or that of another image.
     """
-    value = _object(data, what)
     try:
-        record = ImageRecord(
-            key=_digest(value["key"], "sha512-", 64),
-            format=_word(value["format"]),
-            name=_text(value["name"]),
-            labels=_text_map(value["labels"]),
-            layers=_layers(value["layers"], value["key"]),
-            blobs=tuple(_digest(blob, "sha256:", 64) for blob in value["blobs"]),
-            blob_size=_count(value["blob_size"]),
-            size=_count(value["size"]),
-            imported_at=_time(value["imported_at"]),
-            last_used=last_used,
-            latest=_flag(value["latest"]),
-            source=_text(value["source"]),
-            signed=_flag(value["signed"]),
-            signature_digest=_text(value["signature_digest"]),
-            tree_size=_count(value.get("tree_size", 0)),
-            document=value["document"] and _digest(value["document"], "sha256:", 64),
-        )
+        record = _parse_image(_object(data, what), last_used)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _corrupt(what, error) from error
     if record.key != key:
         raise _corrupt(what, "it is the record of another image")
-    if len(record.blobs) != len(record.layers):
-        raise _corrupt(what, "it has not one blob for each layer")
-    if record.layered != bool(record.document):
-        raise _corrupt(what, "it has no document, or one too many")
     return record
+
+
+def _parse_image(value: dict[str, Any], last_used: float) -> ImageRecord:
+    record = ImageRecord(
+        key=_digest(value["key"], "sha512-", 64),
+        format=_word(value["format"]),
+        name=_text(value["name"]),
+        labels=_text_map(value["labels"]),
+        layers=_layers(value["layers"], value["key"]),
+        blobs=tuple(_digest(blob, "sha256:", 64) for blob in value["blobs"]),
+        blob_size=_count(value["blob_size"]),
+        size=_count(value["size"]),
+        imported_at=_time(value["imported_at"]),
+        last_used=last_used,
+        latest=_flag(value["latest"]),
+        source=_text(value["source"]),
+        signed=_flag(value["signed"]),
+        signature_digest=_text(value["signature_digest"]),
+        tree_size=_count(value.get("tree_size", 0)),
+        document=value["document"] and _digest(value["document"], "sha256:", 64),
+    )
+    if len(record.blobs) != len(record.layers):
+        raise ValueError("it has not one blob for each layer")
+    if record.layered != bool(record.document):
+        raise ValueError("it has no document, or one too many")
+    return record
+
+
+def check_image(record: ImageRecord) -> None:
+    """Refuse to write a record that could not be read again.
+
+    Raises:
+        Refused: there is something in it, or too much, that no record may hold.
+    """
+    data = dump(record)
+    try:
+        if len(data) > MAX_RECORD:
+            raise ValueError(f"it has more than {MAX_RECORD} bytes")
+        _parse_image(_object(data, record.key), record.last_used)
+    except (StoreCorrupt, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Refused(f'image "{record.name}" cannot be recorded: {error}') from None
 
 
 def _layers(value: Any, key: Any) -> tuple[str, ...]:

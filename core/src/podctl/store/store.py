@@ -20,6 +20,7 @@ from podctl.store.records import (
     ImageRecord,
     RemoteRecord,
     Verification,
+    check_image,
     check_key,
     dump,
     is_digest,
@@ -370,8 +371,10 @@ class Store:
 
         Raises:
             ImageGone: a layer the store had when the image was staged was removed meanwhile.
+            Refused: what is to be remembered of it cannot be.
         """
         record = self._new_record(staged)
+        check_image(record)
         manifest = None if record.layered else staged.manifest
         for layer in staged.layers:
             write_notes(layer, manifest)
