@@ -262,14 +262,17 @@ def test_a_mark_that_cannot_be_read_is_written_anew(shop: Shop) -> None:
 # -- rendering ------------------------------------------------------------------------------------
 
 
+#: a base whose directories have modes and owners
+IMPLIED_BASE = layer(
+    directory("srv", mode=0o750, uid=7, gid=8),
+    directory("srv/data", mode=0o2770, uid=9, gid=9),
+    file("srv/data/low", "low"),
+)
+
+
 def implied(shop: Shop) -> ImageRecord:
-    """A base whose directories have modes and owners, and a layer that only leads through them."""
-    base = layer(
-        directory("srv", mode=0o750, uid=7, gid=8),
-        directory("srv/data", mode=0o2770, uid=9, gid=9),
-        file("srv/data/low", "low"),
-    )
-    return shop.layered("implied", base, layer(file("srv/data/high", "high")))
+    """That base, and a layer that only leads through its directories."""
+    return shop.layered("implied", IMPLIED_BASE, layer(file("srv/data/high", "high")))
 
 
 def test_directories_no_entry_describes_look_as_those_below(shop: Shop) -> None:
@@ -299,12 +302,34 @@ def test_only_what_takes_merging_is_merged(shop: Shop) -> None:
 def test_a_merged_tree_that_was_changed_is_rendered_again(shop: Shop) -> None:
     record = implied(shop)
     (lower,) = rootfs(shop.store, record.key).lowers
+    os.unlink(f"{lower}/srv/data/low")
+    ran = shop.podctl("image", "verify", record.key)
+    assert ran.code == 0
+    assert "/srv/data/low is missing;  rebuilding" in ran.err
+    assert sorted(os.listdir(f"{lower}/srv/data")) == ["high", "low"]
+    assert shop.podctl("image", "verify", record.key).err == ""
     os.chmod(f"{lower}/srv/data", 0o777)
     found = shop.podctl("fsck")
     assert found.code == 254
     assert "/srv/data: has mode 40777, not 42770" in found.out
     assert shop.podctl("fsck", "--repair").code == 0
     assert stat.S_IMODE(os.stat(f"{lower}/srv/data").st_mode) == 0o2770
+    assert shop.podctl("fsck") == (0, "", "")
+
+
+def test_trees_of_all_images_follow_a_layer_that_was_replaced(shop: Shop) -> None:
+    """Both have links to its files; verifying one must not leave the other damaged unseen."""
+    first = implied(shop)
+    another = layer(file("srv/data/another", "another"))
+    second = shop.layered("implied-too", IMPLIED_BASE, another)
+    lowers = [rootfs(shop.store, record.key).lowers[0] for record in (first, second)]
+    flip(shop.layer(first) / "srv/data/low")
+    for record, lower in zip((first, second), lowers, strict=True):
+        with open(f"{lower}/srv/data/low") as damaged:
+            assert damaged.read() != "low"
+        assert "rebuilding" in shop.podctl("image", "verify", record.key).err
+        with open(f"{lower}/srv/data/low") as repaired:
+            assert repaired.read() == "low"
     assert shop.podctl("fsck") == (0, "", "")
 
 

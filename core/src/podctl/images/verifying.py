@@ -58,13 +58,13 @@ def verify(
     trees: bool = True,
     tell: Callable[[Problem], None] = lambda problem: None,
 ) -> Verified:
-    """Check an image: its stored bytes, its manifests, its layer and its rendered tree.
+    """Check an image: its stored bytes, its manifests, its layers and its rendered tree.
 
     Without root only what the group shares is looked at.
 
     Args:
         repair: make anew what differs.
-        most: how many differences of the layer to look for.
+        most: how many differences of each layer to look for.
         trees: whether the image's rendered tree is looked at as well.
         tell: told of each before it is repaired.
 
@@ -75,7 +75,26 @@ def verify(
     if record.layered:
         from podctl.images.verifylayered import verify_layered
 
-        return verify_layered(store, record, repair=repair, most=most, tell=tell)
+        found = verify_layered(store, record, repair=repair, most=most, tell=tell)
+    else:
+        found = _verify_archive(store, record, repair=repair, most=most, tell=tell)
+    if not (found.rendered and trees):
+        return found
+    problems = [*found.problems, *told(_tree_problems(store, record, repair=False), tell)]
+    if problems and repair:
+        # The tree's files are links to those of the layers, which may have been replaced.
+        list(_tree_problems(store, record, repair=True))
+    return Verified(found.rendered, tuple(problems))
+
+
+def _verify_archive(
+    store: Store,
+    record: ImageRecord,
+    *,
+    repair: bool,
+    most: int,
+    tell: Callable[[Problem], None],
+) -> Verified:
     diff_id = record.layers[0]
     unpacked = store.layer(diff_id) is not None
     problems: list[Problem] = []
@@ -91,11 +110,6 @@ def verify(
             if in_layer and repair:
                 replace_layer(store, fresh, fresh.unpacked.manifest)
             problems += in_layer
-    if unpacked and trees:
-        problems += told(_tree_problems(store, record, repair=False), tell)
-        if problems and repair:
-            # The tree's files are links to those of the layer, which may have been replaced.
-            list(_tree_problems(store, record, repair=True))
     return Verified(unpacked, tuple(problems))
 
 
