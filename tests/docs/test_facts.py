@@ -14,9 +14,12 @@ from podctl.config import files, installation
 from podctl.errors import PodctlError
 from podctl.http.limits import Limits
 from podctl.images import compression
+from podctl.model.imagedocument import ImageDocument
 from podctl.model.layout import ArchiveLimits
 from podctl.pods import directories
 from podctl.store import layout
+from podctl.store.copying import IMPLIED, OPAQUE
+from podctl.store.store import LayerNote
 from podctl_fetch_aci.limits import PAGE
 
 if TYPE_CHECKING:
@@ -97,6 +100,18 @@ def test_every_place_of_the_data_directory_is_described() -> None:
     tops = (layout.BLOBS, layout.IMAGES, layout.REMOTES, layout.TEMPORARY, layout.QUARANTINE)
     for name in (*tops, layout.LAYERS, layout.VERIFIED, layout.TREES, layout.OWN_REMOTES):
         assert f"`{name}/" in page
+
+
+def test_what_is_kept_of_layered_images_is_described() -> None:
+    page = text("reference/data-directory.md")
+    for field in ("diff_id", *LayerNote._fields, "kind", *ImageDocument._fields):
+        assert f"`{field}`" in page
+    for attribute in (OPAQUE, IMPLIED):
+        assert f"`{attribute}`" in page
+    document = ImageDocument("a", None, b"b", b"c").dump()
+    assert document == (
+        b'{"config":"c","image_index":null,"kind":"podctl.image/1","manifest":"b","reference":"a"}'
+    )
 
 
 def test_modes_for_packagers_are_those_of_setup_data_dir() -> None:
