@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from damage import flip
 
+from podctl.errors import StoreCorrupt
 from podctl.images.render import resolve, rootfs
 from podctl.store import Store
 from podctl.testing.ocilayers import directory, file, layer, opaque, packed, whiteout
@@ -356,3 +357,30 @@ def test_who_keeps_images_and_who_removes_one_never_wait_for_each_other(shop: Sh
         pass
     for fd in keeper._kept.values():
         os.close(fd)
+
+
+# -- a record that is exchanged while it is used ---------------------------------------------------
+
+
+def test_k18_layers_are_those_of_the_documents_whenever_the_record_is_read(shop: Shop) -> None:
+    """Between root's look at a record and its use, a member of the group may write it again."""
+    record = shop.layered("genuine", BASE, layer(file("genuine", "g")))
+    evil = shop.layered("evil", BASE, layer(file("evil", "e")))
+    changed = (
+        record._replace(layers=evil.layers, blobs=evil.blobs),
+        record._replace(layers=record.layers[:1], blobs=record.blobs[:1]),
+        record._replace(layers=record.layers[::-1], blobs=record.blobs[::-1]),
+    )
+    for poisoned in changed:
+        shop.store.restore_times(poisoned, 1)
+        # The control: what is in the store is what the record says.
+        assert all(shop.store.layer(layer) for layer in shop.store.image(record.key).layers)
+        with pytest.raises(StoreCorrupt, match="does not fit its documents"):
+            resolve(shop.store, record.key)
+        for command in ("extract", "render"):
+            ran = shop.podctl("image", command, record.key, str(shop.data / "output"))
+            assert ran.code == 254
+            assert "does not fit its documents" in ran.err
+            assert not (shop.data / "output").exists()
+    shop.store.restore_times(record, 1)
+    assert resolve(shop.store, record.key).layers == record.layers[::-1]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from podctl.errors import NotFound, Refused
+from podctl.errors import NotFound, Refused, StoreCorrupt
 from podctl.model.plan import RootFilesystem
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def resolve(
     Raises:
         NotFound: a dependency is not in the store.
         Refused: a loop, too many levels or images, or a dependency that is not what was pinned.
-        ManifestInvalid, StoreCorrupt: a manifest cannot be used.
+        ManifestInvalid, StoreCorrupt: a manifest cannot be used, or a record does not fit it.
     """
     parts = tuple(_Walk(store, check).walk(key))
     tree = None
@@ -263,6 +263,7 @@ class _Walk:
             if self._check is not None:
                 self._check(record)
             image = self._images[record.key] = parse(self._store, record)
+            check_layers(record, image)
         return image
 
     def _find(self, dependency: Dependency, parent: str) -> ImageRecord:
@@ -297,6 +298,22 @@ def _check_dependency(dependency: Dependency, record: ImageRecord, parent: str) 
             )
     if dependency.size is not None and dependency.size not in (record.size, record.blob_size):
         raise Refused(f"{what} must have {dependency.size} bytes, found {record.size}")
+
+
+def check_layers(record: ImageRecord, image: Image) -> None:
+    """Hold the layers that a record lists against the image's own documents.
+
+    An archive's layer is its ID. The record of a layered image is in the group's hands, also
+    between the time root has looked at it and now; the documents are certain by the ID.
+
+    Raises:
+        StoreCorrupt: the record lists others.
+    """
+    if record.layered and tuple(layer.diff_id for layer in image.layers) != record.layers:
+        raise StoreCorrupt(
+            f'record of image "{record.key}" does not fit its documents',
+            hint="run podctl fsck --repair",
+        )
 
 
 def parse(store: Store, record: ImageRecord) -> Image:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import ArchiveInvalid, DigestMismatch, Refused, StoreCorrupt
 from podctl.images.ingest import Expectation
+from podctl.images.render import check_layers
 from podctl.model.layout import ArchiveLimits
 from podctl.store import StagedImage, StagedLayer, document_key
 
@@ -105,11 +106,7 @@ def layers_of(store: Store, record: ImageRecord) -> tuple[Layer, ...]:
     from podctl.plugins import image_format
 
     image: Image = image_format(record.format).image(store.manifest(record.key))
-    if tuple(layer.diff_id for layer in image.layers) != record.layers:
-        raise StoreCorrupt(
-            f'record of image "{record.key}" does not fit its documents',
-            hint="run podctl fsck --repair",
-        )
+    check_layers(record, image)
     return image.layers
 
 
@@ -247,9 +244,10 @@ def ensure_unpacked(store: Store, record: ImageRecord, say: Callable[[str], None
     Raises:
         StoreCorrupt: the stored bytes are not the image.
     """
+    sources = _sources(store, record)
     if any(store.layer(layer) is None for layer in record.layers):
         say(f'unpacking image "{record.name}"')
-        for layer, blob, known in _sources(store, record):
+        for layer, blob, known in sources:
             if store.layer(layer) is None:
                 _unpack_layer(store, record, layer, blob, known)
     paths = [store.layer(layer) for layer in dict.fromkeys(reversed(record.layers))]
