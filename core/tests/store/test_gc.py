@@ -74,3 +74,23 @@ def test_l5_images_can_be_removed_from_a_full_disk(
         subprocess.run(["umount", place], check=True)
 
     assert in_child(work) == 0
+
+
+def test_a_download_that_ends_while_collection_looks_is_passed_by(
+    store: Store, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "example.com/app")
+    with store.partial("https://example.com/app.aci") as partial:
+        os.write(partial.fd, b"half")
+        partial.keep()
+    (name,) = [name for name in store.area.names("cas/tmp") if name.endswith(".part")]
+    right = type(store.area).status
+
+    def status(area: object, path: str) -> os.stat_result:
+        store.area.remove(path)
+        return right(store.area, path)
+
+    monkeypatch.setattr(type(store.area), "status", status)
+    said: list[str] = []
+    assert collect(store, 3600, said.append) == []
+    assert not any(name in line for line in said)

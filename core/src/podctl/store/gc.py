@@ -153,6 +153,8 @@ def _old_downloads(store: Store, grace: float) -> list[str]:
             idle = time.time() - store.area.status(path).st_mtime >= grace
             if idle and not (name.endswith(PARTIAL) and held(store.layout.path(path))):
                 old.append(path)
+        except FileNotFoundError:
+            continue  # complete, or given up, just now
         except OSError as error:
             raise StoreCorrupt(f'"{path}" cannot be looked at: {error.strerror}') from None
     return old
