@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -65,15 +66,17 @@ def report(medians: dict[str, float]) -> None:
 
 
 def quiet(*words: str | Path, **settings: object) -> None:
-    """Run a command that must succeed, without its output."""
-    subprocess.run(  # type: ignore[call-overload]
+    """Run a command that must succeed, without its output; what it complained of shows if not."""
+    done = subprocess.run(  # type: ignore[call-overload]
         [os.fspath(word) for word in words],
-        check=True,
+        check=False,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         **settings,
     )
+    if done.returncode:
+        sys.exit(f"{shlex.join(done.args)}: exit {done.returncode}\n{done.stderr.decode()}")
 
 
 def make_manifest(name: str) -> bytes:

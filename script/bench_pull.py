@@ -46,7 +46,7 @@ def make_image(layout: Path, tag: str, layers: int, files: int, size: int) -> No
     config = {
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine],
         "os": "linux",
-        "config": {"Cmd": ["/usr/d0/f0"]},
+        "config": {"Cmd": ["/usr/l0-0/file-0"]},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     }
     manifest = {
@@ -68,21 +68,25 @@ def _layer(
 ) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        made = set()
+        _directory(tar, "usr")
         for at in range(files):
-            for directory in ("usr", f"usr/l{number}-{at % 100}"):
-                if directory not in made:
-                    made.add(directory)
-                    entry = tarfile.TarInfo(directory)
-                    entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-                    tar.addfile(entry)
+            # As in an image of real programs, the files of a directory follow one another.
+            directory = f"usr/l{number}-{at // 100}"
+            if at % 100 == 0:
+                _directory(tar, directory)
             data = b"".join(
                 generator.choice(words) + b"\0\0\0\0" for _ in range(size // files // 16)
             )
-            entry = tarfile.TarInfo(f"usr/l{number}-{at % 100}/file-{at}")
+            entry = tarfile.TarInfo(f"{directory}/file-{at}")
             entry.size, entry.mode, entry.mtime = len(data), 0o644, 1_700_000_000
             tar.addfile(entry, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def _directory(tar: tarfile.TarFile, name: str) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+    tar.addfile(entry)
 
 
 def _blob(layout: Path, data: bytes, media: str) -> dict[str, object]:

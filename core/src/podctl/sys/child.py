@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from podctl.errors import PodctlError
 from podctl.sys import caps, seccomp
 from podctl.sys import constants as c
-from podctl.sys.calls import close_range, no_new_privileges, prctl
+from podctl.sys.calls import close_range, keep_freed_memory, no_new_privileges, prctl
 from podctl.sys.files import flush_streams
 from podctl.sys.imports import forbid_imports
 from podctl.sys.mounts import make_tree_slave
@@ -187,6 +187,7 @@ def _run(
             _isolate(keep if directory is None else (*keep, directory))
             _drop(privileges, directory)
             _die_with(parent)
+            keep_freed_memory()
             answer = encode(function())
         except BaseException as error:
             answer = describe_error(error)

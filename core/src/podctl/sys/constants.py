@@ -95,3 +95,7 @@ NR_mount_setattr = 442
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
+
+# malloc.h of glibc: mallopt(3)
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
