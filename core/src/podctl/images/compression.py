@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: most bytes asked of the source, and given to the caller, at a time.
 INPUT = 128 << 10
-OUTPUT = 1 << 20
+OUTPUT = 256 << 10
 #: memory an xz decoder may ask for; `xz -9` needs 65 MiB (xz(1), "Memory usage").
 XZ_MEMORY = 128 << 20
 #: log2 of the largest zstd window; RFC 8878 3.1.1.1.2 lets a decoder refuse what it cannot hold.

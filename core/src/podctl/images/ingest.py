@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from podctl.model.layout import ArchiveLimits
     from podctl.model.trusting import Verdict, Verifier
 
-CHUNK = 1 << 20
+CHUNK = 256 << 10
 #: read of the source at a time; also the unit of the first channel.
 _INTAKE = 256 << 10
 _INTAKE_DEPTH = 8
-_HASH_DEPTH = 3
+_HASH_DEPTH = 8
 
 
 class _Hash(Protocol):

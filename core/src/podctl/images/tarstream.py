@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from podctl.images.compression import Source
     from podctl.model.layout import ArchiveLimits
 
-CHUNK = 1 << 20
+CHUNK = 256 << 10
 #: zeros after the end; GNU tar's blocking factor can ask for as much.
 MAX_PADDING = 16 << 20
 #: bytes of a path or link target, and of one component (PATH_MAX without NUL, NAME_MAX).
