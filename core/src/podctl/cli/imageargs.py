@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: how a command's own flag takes its value.
 VALUE = "value"  # --flag=VALUE or --flag VALUE
 NO_VALUE = "no value"  # --flag or --flag=VALUE: booleans and optional values
+#: what --name means while no image has been named yet
+POD_NAME = "--pod-name"
 
 
 class ImageArgument(NamedTuple):
@@ -130,6 +132,8 @@ class _Parser:
             self.images[-1].flags.append((name, value))
         elif name == "--mount":
             self.mounts.append(value)
+        elif name == "--name" and POD_NAME in self._own:
+            self.rest.append(f"{POD_NAME}={value}")
         else:
             raise UsageError(f"{name} must follow an image")
 

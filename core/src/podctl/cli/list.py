@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SHORT = ("UUID", "APP", "IMAGE NAME", "STATE", "CREATED", "STARTED", "NETWORKS")
-_FULL = ("UUID", "APP", "IMAGE NAME", "IMAGE ID", "STATE", "CREATED", "STARTED", "NETWORKS")
+_FULL = ("UUID", "APP", "IMAGE NAME", "IMAGE ID", "STATE", "CREATED", "STARTED", "NETWORKS", "NAME")
 #: `sha512-` and twelve digits
 _IMAGE_ID = 19
 _NO_APP = ("-", "-", "-")
@@ -71,6 +71,7 @@ def _tolerate(look: Callable[[Pod], T], pod: Pod, problems: list[str]) -> T | No
 
 def _rows(pods: list[Pod], full: bool, problems: list[str]) -> list[tuple[str, ...]]:
     """One row for each app; what belongs to the pod stands in the first."""
+    from podctl.pods.podnames import name_of
     from podctl.pods.summary import brief
 
     now = time.time()
@@ -78,11 +79,13 @@ def _rows(pods: list[Pod], full: bool, problems: list[str]) -> list[tuple[str, .
     for pod in pods:
         uuid = pod.uuid if full else pod.uuid[:8]
         created, started = _time(pod.created, full, now), _time(pod.started(), full, now)
-        rest = (pod.state, created, started, "")
+        rest: tuple[str, ...] = (pod.state, created, started, "")
+        if full:
+            rest = (*rest, name_of(pod.directory) or "")
         for name, image, key in _tolerate(brief, pod, problems) or [_NO_APP]:
             cells = (name, image, key[:_IMAGE_ID]) if full else (name, image)
             rows.append((uuid, *cells, *rest))
-            uuid, rest = "", ("", "", "", "")
+            uuid, rest = "", ("",) * len(rest)
     return rows
 
 

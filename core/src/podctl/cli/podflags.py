@@ -92,6 +92,11 @@ manifest_flags = _together(
     ),
     flag("--store-only", hidden=True),
     flag("--no-store", hidden=True),
+    click.option(
+        "--pod-name",
+        metavar="NAME",
+        help="Name of the pod, to be used like its UUID; before an image, --name is the same.",
+    ),
     click.option("--pod-manifest", metavar="FILE", help="Run this pod manifest."),
     click.option("--stage1", metavar="FLAVOR", help="Flavor: nspawn (the default), fly, kvm."),
     click.option("--stage1-name", metavar="NAME", help="rkt's name of its stage1 image."),
@@ -334,6 +339,19 @@ def _read(path: str, limit: int, option: str) -> bytes:
     if len(data) > limit:
         raise UsageError(f"{option}: {path} is longer than {limit} bytes")
     return data
+
+
+def pod_name(given: dict[str, Any]) -> str | None:
+    """The name the pod is to have.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if given["pod_name"] is None:
+        return None
+    from podctl.pods.podnames import check_pod_name
+
+    return check_pod_name(given["pod_name"])
 
 
 def uuid_announcer(path: str | None) -> Callable[[str], None]:

@@ -13,6 +13,7 @@ from podctl.cli.podflags import (
     ImagesCommand,
     flavor_of_flags,
     manifest_flags,
+    pod_name,
     prepare_settings,
 )
 
@@ -39,9 +40,10 @@ def command(options: Globals, /, quiet: bool, **given: Any) -> None:
         if not quiet:
             say(options.command, line)
 
+    name = pod_name(given)
     flavor = flavor_of_flags(options, given)
     settings = prepare_settings(options, flavor.describe(), given)
     store = options.store()
     decide = Decision(options, store, flavor, settings, given)
-    starter = Starter(PodDirectories(options.data_dir), store, flavor, tell)
+    starter = Starter(PodDirectories(options.data_dir), store, flavor, tell, name=name)
     out(starter.prepare(decide, lambda _uuid: None))

@@ -11,6 +11,7 @@ from podctl.cli.podflags import (
     ImagesCommand,
     flavor_of_flags,
     manifest_flags,
+    pod_name,
     print_plan,
     run_flags,
     run_settings,
@@ -40,12 +41,13 @@ def command(options: Globals, /, uuid_file_save: str | None, **given: Any) -> No
     from podctl.pods.directories import PodDirectories
     from podctl.pods.start import Starter
 
+    name = pod_name(given)
     flavor = flavor_of_flags(options, given)
     settings = run_settings(options, flavor.describe(), given)
     store = options.store()
     decide = Decision(options, store, flavor, settings, given)
     pods = PodDirectories(options.data_dir)
-    starter = Starter(pods, store, flavor, lambda line: say(options.command, line))
+    starter = Starter(pods, store, flavor, lambda line: say(options.command, line), name=name)
     if given["dry_run"]:
         print_plan(starter.plan_run(decide), given["form"])
     else:

@@ -82,10 +82,14 @@ def _limit(text: str | None, option: str) -> float | None:
 
 def _print(pod: Pod) -> None:
     from podctl.pods.directories import AFTER_RUN
+    from podctl.pods.podnames import name_of
     from podctl.pods.summary import exit_codes, running_pid
     from podctl.pods.times import absolute
 
     out(f"state={pod.state}")
+    name = name_of(pod.directory)
+    if name is not None:
+        out(f"name={name}")
     if pod.created is not None:
         out(f"created={absolute(pod.created)}")
     started = pod.started()

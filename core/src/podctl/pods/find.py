@@ -1,4 +1,4 @@
-"""Which pod a user means: a UUID, a unique beginning of one, or a file that holds it."""
+"""Which pod a user means: its UUID or a unique beginning, its name, or a file with its UUID."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from podctl.pods.directories import Pod, PodDirectories
 
 _MAX_FILE = 256
+#: characters of a UUID
+_WHOLE = 36
 _LETTERS = frozenset("0123456789abcdef-")
 
 
 def find(pods: PodDirectories, text: str) -> Pod:
-    """Return the pod whose UUID begins with `text` (in any case).
+    """Return the pod whose name is `text`, or whose UUID begins with it (in any case).
 
     Raises:
         UsageError: the text is empty.
@@ -27,6 +29,12 @@ def find(pods: PodDirectories, text: str) -> Pod:
     beginning = text.strip().lower()
     if not beginning:
         raise UsageError("UUID cannot be empty")
+    if len(beginning) != _WHOLE:
+        from podctl.pods.podnames import find_by_name
+
+        chosen = find_by_name(pods, text.strip())
+        if chosen is not None:
+            return chosen
     fitting = _fitting(pods, beginning)
     if len(fitting) > 1:
         raise Ambiguous(f"ambiguous uuid, {len(fitting)} matches", hint="give more of its digits")
@@ -40,7 +48,7 @@ def _fitting(pods: PodDirectories, beginning: str) -> list[str]:
     """UUIDs that begin so. The whole of one is not searched for but looked at."""
     if not _LETTERS.issuperset(beginning):
         return []
-    if len(beginning) == 36:
+    if len(beginning) == _WHOLE:
         return [beginning]
     found = {uuid for place in NAMEABLE for uuid in pods.names(place) if uuid.startswith(beginning)}
     return sorted(found)

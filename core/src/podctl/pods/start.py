@@ -37,14 +37,24 @@ class Starter:
         pods, store: of the data directory.
         flavor: loaded.
         say: prints one line of what is going on (standard error).
+        name: of the pod; None for none.
     """
 
-    def __init__(self, pods: PodDirectories, store: Store, flavor: FlavorHandle, say: Say) -> None:
+    def __init__(
+        self,
+        pods: PodDirectories,
+        store: Store,
+        flavor: FlavorHandle,
+        say: Say,
+        *,
+        name: str | None = None,
+    ) -> None:
         self._pods = pods
         self._store = store
         self._flavor = flavor
         self._description: FlavorDescription = flavor.describe()
         self._say = say
+        self._name = name
 
     def prepare(self, decide: Decide, announce: Callable[[str], None]) -> str:
         """Prepare a pod to be run later; returns its UUID.
@@ -93,12 +103,14 @@ class Starter:
         check: Callable[[PodManifest], None] = lambda _manifest: None,
     ) -> tuple[LockedPod, tuple[Contents, Mapping[str, RootFilesystem]]]:
         with self._store.preparing():
+            self._check_name()
             contents = decide()
             refuse_manifest(self._description, contents.manifest, contents.settings.insecure)
             check(contents.manifest)
             contents = self._with_overlay(contents)
             pod = self._pods.create()
             try:
+                self._reserve_name(pod)
                 announce(pod.uuid)
                 roots = populate(pod, contents, self._store)
                 self._flavor.prepare(
@@ -108,6 +120,19 @@ class Starter:
                 discard(pod, self._pods)
                 raise
         return pod, (contents, roots)
+
+    def _check_name(self) -> None:
+        """Before anything is fetched for nothing; what counts is the reservation."""
+        if self._name is not None:
+            from podctl.pods.podnames import refuse_taken
+
+            refuse_taken(self._pods, self._name)
+
+    def _reserve_name(self, pod: LockedPod) -> None:
+        if self._name is not None:
+            from podctl.pods.podnames import reserve
+
+            reserve(self._pods, pod, self._name)
 
     def _with_overlay(self, contents: Contents) -> Contents:
         if not contents.overlay:

@@ -47,6 +47,7 @@ def summarise(pod: Pod) -> dict[str, Any]:
     manifest = _read_manifest(pod)
     if manifest is None:
         return summary
+    summary.update(_name(pod))
     summary.update(_times(pod))
     apps = [_app(pod, entry, manifest, summary) for entry in _objects(manifest, "apps")]
     summary["app_names"] = [app["name"] for app in apps]
@@ -128,6 +129,13 @@ def _read_all(fd: int) -> bytes:
         return data
     with open(fd, "rb", closefd=False) as file:
         return data + file.read(_MAX_MANIFEST)
+
+
+def _name(pod: Pod) -> dict[str, str]:
+    from podctl.pods.podnames import name_of
+
+    name = name_of(pod.directory)
+    return {} if name is None else {"pod_name": name}
 
 
 def _times(pod: Pod) -> dict[str, int]:
