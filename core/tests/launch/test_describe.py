@@ -85,6 +85,7 @@ def test_json_says_the_same(plan: LaunchPlan) -> None:
         "recursive": False,
         "read_only": True,
         "propagation": "slave",
+        "no_devices": False,
     }
     assert value["identity"] == {"user": "web", "group": "", "groups": [4, 7]}
     assert value["argv"] == ["sh", "-c", "echo 'hi' $X", ""]

@@ -45,7 +45,7 @@ def plan_for(process: Process, *argv: str, **fields: object) -> EnterPlan:
 
 def entering(plan: EnterPlan) -> Process:
     def become() -> None:
-        from podctl.pods.launch import enter
+        from podctl.pods.enter import enter
 
         enter(plan)
 
@@ -212,7 +212,7 @@ def test_process_with_the_number_of_the_pod_s_is_not_entered(
 
 
 def test_ended_pod_is_told(pod: PreparedPod, make_plan: MakePlan) -> None:
-    from podctl.pods.launch import enter
+    from podctl.pods.enter import enter
 
     with running(make_plan(pod), pod) as app:
         plan = plan_for(app, "true")

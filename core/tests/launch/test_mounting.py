@@ -167,12 +167,12 @@ def test_root_that_cannot_be_pivoted_is_moved_over(
     factory: PodFactory, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a host that runs from its initial ramfs, where pivot_root(2) says EINVAL."""
-    import podctl.pods.launch
+    import podctl.pods.become
 
     def refuse(new_root: str, put_old: str) -> None:
         raise OSError(errno.EINVAL, "pivot_root")
 
-    monkeypatch.setattr(podctl.pods.launch, "pivot_root", refuse)
+    monkeypatch.setattr(podctl.pods.become, "pivot_root", refuse)
     pod = factory.pod("/bin/sh", "-c", "ls /; pwd; ls /..")
     with start(make_plan(pod), pod) as process:
         assert process.wait() == (0, "bin\netc\n/\nbin\netc\n", "")

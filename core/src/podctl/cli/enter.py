@@ -28,9 +28,9 @@ def command(options: Globals, app: str | None, uuid: str, argv: tuple[str, ...])
     from podctl.cli.output import say
     from podctl.errors import PodStateError
     from podctl.pods.directories import PodDirectories
+    from podctl.pods.enter import enter
     from podctl.pods.find import find
     from podctl.pods.flavors import load
-    from podctl.pods.launch import enter
     from podctl.pods.prepared import load_prepared
     from podctl.pods.release import flavor_of
 

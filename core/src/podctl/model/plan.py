@@ -9,17 +9,21 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from podctl.model.confinement import UNCONFINED, Confinement
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
 class Overlay(NamedTuple):
-    """An overlay filesystem at `target`: `lowers` from highest to lowest priority."""
+    """An overlay filesystem at `target`: `lowers` from highest to lowest priority; `flags` as of a
+    Filesystem."""
 
     target: str
     lowers: tuple[str, ...]
     upper: str
     work: str
+    flags: tuple[str, ...] = ()
 
 
 class Bind(NamedTuple):
@@ -27,7 +31,7 @@ class Bind(NamedTuple):
 
     `source` is a host path; `target` is resolved inside the app's root and never leaves it,
     whatever symbolic links the image holds; missing targets are created (a directory, or an empty
-    file when the source is not a directory).
+    file when the source is not a directory). With `no_devices` no device file in it can be opened.
     """
 
     source: str
@@ -35,6 +39,7 @@ class Bind(NamedTuple):
     recursive: bool = True
     read_only: bool = False
     propagation: str = "slave"
+    no_devices: bool = False
 
 
 class Filesystem(NamedTuple):
@@ -105,6 +110,38 @@ class Account(NamedTuple):
     groups: tuple[int, ...] = ()
 
 
+class AppLaunch(NamedTuple):
+    """One app of a pod whose first process is not the app itself.
+
+    Core builds its root, resolves account, working directory and program inside it, and leaves
+    what it found to the pod's own launcher (podctl.sys.applauncher), which starts the app.
+
+    Args:
+        name: the app's name.
+        root: host path its root is mounted on, below the plan's root.
+        source: host directory that is its root; None where the first step makes it (an overlay).
+        steps: mounts and files, in order.
+        identity, working_directory, environment, argv: as of a LaunchPlan.
+        handlers: `pre-start` and `post-stop` -> argv, run as root in the app's root.
+        read_only_root: as of a LaunchPlan.
+        trees: system directories of the pod (`/dev`, `/proc`, `/sys`) that are mounted in its root.
+        confinement: what the launcher holds the app to.
+    """
+
+    name: str
+    root: str
+    source: str | None
+    steps: tuple[Step, ...]
+    identity: Identity | Account
+    working_directory: str
+    environment: Mapping[str, str]
+    argv: tuple[str, ...]
+    handlers: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    read_only_root: bool = False
+    trees: tuple[str, ...] = ()
+    confinement: Confinement = UNCONFINED
+
+
 class LaunchPlan(NamedTuple):
     """Everything between a prepared pod and its first process.
 
@@ -123,6 +160,15 @@ class LaunchPlan(NamedTuple):
         inherited: what each descriptor beyond 0, 1, 2 that survives exec is (number -> meaning).
         records: files to write in the pod's directory just before exec (name -> text); the text
             `{pid}` stands for the process id. Core adds `instance` (podctl.sys.procs).
+        apps: those the first process starts, their roots built after the steps; empty where it
+            is the app itself.
+        covered: host directories that get an empty tmpfs, seen by this pod alone.
+        confinement: what the process is held to.
+        enters_root: whether the process enters `root`; if not, it is a program of the host that
+            finds the root built (and is named by its absolute path).
+        null_input: standard input becomes /dev/null, and a terminal can only be written to.
+        passes_lock: the program is told of the lock's descriptor as of a socket it is to pass on
+            (sd_listen_fds(3)), for it closes all others.
     """
 
     flavor: str
@@ -137,6 +183,25 @@ class LaunchPlan(NamedTuple):
     no_new_privileges: bool = False
     inherited: Mapping[str, str] = MappingProxyType({})
     records: Mapping[str, str] = MappingProxyType({})
+    apps: tuple[AppLaunch, ...] = ()
+    covered: tuple[str, ...] = ()
+    confinement: Confinement = UNCONFINED
+    enters_root: bool = True
+    null_input: bool = False
+    passes_lock: bool = False
+
+
+class Through(NamedTuple):
+    """The pod's own launcher (podctl.sys.applauncher), which the entering process becomes first.
+
+    Args:
+        pid, start_time: the pod's first process, whose namespaces and root hold the launcher.
+        argv: the launcher's; core adds where it finds what it needs.
+    """
+
+    pid: int
+    start_time: int
+    argv: tuple[str, ...]
 
 
 class EnterPlan(NamedTuple):
@@ -146,9 +211,12 @@ class EnterPlan(NamedTuple):
     that `pid` lacks; `no_new_privileges` can only add to what `pid` already has.
 
     Args:
-        pid: a process of the pod.
+        pid: a process of the pod; of the app, if there are several.
         start_time: its start in clock ticks after boot (podctl.sys.procs): a process that got the
             same number later is refused.
+        confinement: what it is held to, if it goes through the pod's launcher.
+        through: that launcher; None where core itself goes inside, which takes a pod in the
+            host's process and user namespaces.
     """
 
     pid: int
@@ -159,6 +227,8 @@ class EnterPlan(NamedTuple):
     working_directory: str
     environment: Mapping[str, str]
     argv: tuple[str, ...]
+    confinement: Confinement = UNCONFINED
+    through: Through | None = None
 
 
 class FlavorDescription(NamedTuple):
@@ -204,6 +274,7 @@ class PreparedApp(NamedTuple):
             the volumes are mounted.
         stop_signal: number of the signal that asks the app to end.
         stop_timeout: seconds that its image gives the app to end; None if it says nothing.
+        confinement: what its isolators and podctl's defaults hold it to.
     """
 
     name: str
@@ -219,6 +290,7 @@ class PreparedApp(NamedTuple):
     make_working_directory: bool = False
     stop_signal: int = 15
     stop_timeout: int | None = None
+    confinement: Confinement = UNCONFINED
 
 
 class PreparedPod(NamedTuple):

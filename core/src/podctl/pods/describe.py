@@ -15,7 +15,7 @@ from podctl.model.plan import (
 )
 
 if TYPE_CHECKING:
-    from podctl.model.plan import Identity, LaunchPlan, Step
+    from podctl.model.plan import AppLaunch, Identity, LaunchPlan, Step
 
 
 def describe(plan: LaunchPlan) -> list[str]:
@@ -27,9 +27,17 @@ def describe(plan: LaunchPlan) -> list[str]:
     lines.append(f"working directory: {plan.working_directory}")
     lines += [f"record: {name}" for name in (*plan.records, "instance")]
     lines += [f"descriptor {fd}: {what}" for fd, what in plan.inherited.items()]
-    lines.append(_describe_identity(plan.identity))
-    if plan.no_new_privileges:
+    lines += _describe_process(plan)
+    for app in plan.apps:
+        lines += [f"app {app.name}: {line}" for line in _describe_app(app)]
+    return lines
+
+
+def _describe_process(plan: LaunchPlan | AppLaunch) -> list[str]:
+    lines = [_describe_identity(plan.identity)]
+    if getattr(plan, "no_new_privileges", False) and not plan.confinement.no_new_privileges:
         lines.append("no new privileges")
+    lines += plan.confinement.describe()
     lines += [f"environment: {key}={value}" for key, value in plan.environment.items()]
     if isinstance(plan.identity, Account):
         missing = [name for name in LOGIN_VARIABLES if name not in plan.environment]
@@ -38,22 +46,57 @@ def describe(plan: LaunchPlan) -> list[str]:
     return lines
 
 
+def _describe_app(app: AppLaunch) -> list[str]:
+    lines = [f"root: {app.source}"] if app.source is not None else []
+    lines += [_describe_step(step) for step in app.steps]
+    lines += [f"the pod's {tree}" for tree in app.trees]
+    lines.append(f"root: {app.root}{', read-only' if app.read_only_root else ''}")
+    lines.append(f"working directory: {app.working_directory}")
+    for name, argv in app.handlers.items():
+        lines.append(f"{name}: " + " ".join(_quote(word) for word in argv))
+    return lines + _describe_process(app)
+
+
 def plan_to_json(plan: LaunchPlan) -> dict[str, object]:
     """The plan as JSON values; each step carries its kind in `step`."""
     return {
         "flavor": plan.flavor,
         "namespaces": list(dict.fromkeys(("NS", *plan.namespaces))),
         "root": plan.root,
-        "steps": [{"step": type(step).__name__, **_fields(step)} for step in plan.steps],
+        "steps": _steps_to_json(plan.steps),
         "readOnlyRoot": plan.read_only_root,
         "identity": _fields(plan.identity),
         "noNewPrivileges": plan.no_new_privileges,
+        "confinement": plan.confinement.to_value(),
         "workingDirectory": plan.working_directory,
         "environment": dict(plan.environment),
         "argv": list(plan.argv),
         "inherited": dict(plan.inherited),
         "records": dict(plan.records),
+        "covered": list(plan.covered),
+        "apps": [_app_to_json(app) for app in plan.apps],
     }
+
+
+def _app_to_json(app: AppLaunch) -> dict[str, object]:
+    return {
+        "name": app.name,
+        "root": app.root,
+        "source": app.source,
+        "steps": _steps_to_json(app.steps),
+        "trees": list(app.trees),
+        "readOnlyRoot": app.read_only_root,
+        "identity": _fields(app.identity),
+        "confinement": app.confinement.to_value(),
+        "workingDirectory": app.working_directory,
+        "environment": dict(app.environment),
+        "argv": list(app.argv),
+        "handlers": {name: list(argv) for name, argv in app.handlers.items()},
+    }
+
+
+def _steps_to_json(steps: tuple[Step, ...]) -> list[dict[str, object]]:
+    return [{"step": type(step).__name__, **_fields(step)} for step in steps]
 
 
 def _fields(value: Step | Identity | Account) -> dict[str, object]:
@@ -72,10 +115,12 @@ def _describe_identity(identity: Identity | Account) -> str:
 def _describe_step(step: Step) -> str:
     if isinstance(step, Overlay):
         layers = ":".join(step.lowers)
-        return f"overlay: {layers} below {step.upper} (work {step.work}) on {step.target}"
+        flags = f" ({','.join(step.flags)})" if step.flags else ""
+        return f"overlay: {layers} below {step.upper} (work {step.work}) on {step.target}{flags}"
     if isinstance(step, Bind):
         words = ["read-only" if step.read_only else "read-write", step.propagation]
         words += ["recursive"] if step.recursive else []
+        words += ["no devices"] if step.no_devices else []
         return f"bind: {step.source} on {step.target} ({', '.join(words)})"
     if isinstance(step, Filesystem):
         words = [*step.flags, *([step.options] if step.options else [])]

@@ -13,7 +13,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from podctl.errors import HostLacks, PodctlError, Refused
-from podctl.model.plan import Bind, Directory, Filesystem, LaunchPlan, Overlay, Symlink, WriteFile
+from podctl.model.plan import Bind, Directory, Filesystem, Overlay, Symlink, WriteFile
 from podctl.sys import constants as c
 from podctl.sys.calls import filesystem_magic
 from podctl.sys.files import write_all
@@ -21,7 +21,7 @@ from podctl.sys.inroot import make_directories, make_file, open_in_root
 from podctl.sys.mounts import mount, mount_id, mount_setattr, move_mount, open_tree
 
 if TYPE_CHECKING:
-    from podctl.model.plan import Step
+    from podctl.model.plan import AppLaunch, LaunchPlan, Step
 
 _PROPAGATION = {"slave": c.MS_SLAVE, "private": c.MS_PRIVATE}
 _FLAGS = {
@@ -36,12 +36,13 @@ _FLAGS = {
 _SYSTEM = ("/dev", "/proc", "/sys")
 
 
-def build_root(plan: LaunchPlan, name: str) -> int:
-    """Carry out the plan's steps; returns an O_PATH descriptor of what becomes `/`.
+def build_root(plan: LaunchPlan | AppLaunch, name: str) -> int:
+    """Carry out a plan's steps; returns an O_PATH descriptor of what becomes `/`.
 
     The caller has its own mount namespace, without shared mounts, and a umask of 022.
 
     Args:
+        plan: of the pod, or of one app.
         name: what overlays are called in mountinfo; holds the pod's UUID.
 
     Raises:
@@ -51,7 +52,7 @@ def build_root(plan: LaunchPlan, name: str) -> int:
 
 
 class _Builder:
-    def __init__(self, plan: LaunchPlan, name: str) -> None:
+    def __init__(self, plan: LaunchPlan | AppLaunch, name: str) -> None:
         self.plan = plan
         self.name = name
         self.root_fd = -1
@@ -63,14 +64,14 @@ class _Builder:
         if plan.root is None:
             self._take_root(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         elif not any(isinstance(step, Overlay) and step.target == plan.root for step in plan.steps):
-            self._bind_root(plan.root)
+            self._bind_root(getattr(plan, "source", None) or plan.root, plan.root)
         for step in plan.steps:
             try:
                 self._carry_out(step)
             except OSError as error:
                 raise _failed(step, error) from error
         if self.root_fd < 0:
-            raise PodctlError(f"flavor {plan.flavor}: the plan has no step that mounts its root")
+            raise PodctlError("the flavor's plan has no step that mounts its root")
         if plan.read_only_root:
             mount_setattr(self.root_fd, attr_set=c.MOUNT_ATTR_RDONLY)
         return self.root_fd
@@ -79,7 +80,7 @@ class _Builder:
         if isinstance(step, Overlay):
             self._overlay(step)
         elif self.root_fd < 0:
-            raise PodctlError(f"flavor {self.plan.flavor}: a step comes before the root's overlay")
+            raise PodctlError("the flavor's plan has a step before the root's overlay")
         elif isinstance(step, Bind):
             self._bind(step)
         elif isinstance(step, Filesystem):
@@ -95,10 +96,10 @@ class _Builder:
         self.root_fd = fd
         self.writable.add(mount_id(fd))
 
-    def _bind_root(self, root: str) -> None:
-        """pivot_root(2) wants a mount point: mount the directory on itself, without submounts."""
+    def _bind_root(self, source: str, root: str) -> None:
+        """pivot_root(2) wants a mount point: mount the directory (on itself), without submounts."""
         try:
-            tree = open_tree(c.AT_FDCWD, root, c.OPEN_TREE_CLONE | c.AT_SYMLINK_NOFOLLOW)
+            tree = open_tree(c.AT_FDCWD, source, c.OPEN_TREE_CLONE | c.AT_SYMLINK_NOFOLLOW)
             target = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             mount_setattr(tree, propagation=c.MS_PRIVATE)
             move_mount(tree, target)
@@ -117,7 +118,7 @@ class _Builder:
             os.chdir("/proc/self/fd")
             lowers = ":".join(str(fd) for fd in fds[:-2])
             options = f"lowerdir={lowers},upperdir={fds[-2]},workdir={fds[-1]}"
-            mount(self.name, step.target, "overlay", 0, options)
+            mount(self.name, step.target, "overlay", _flags(step.flags, step.target), options)
         finally:
             os.chdir("/")
             for fd in fds:
@@ -135,6 +136,7 @@ class _Builder:
         tree = open_tree(c.AT_FDCWD, step.source, clone)
         try:
             attributes = c.MOUNT_ATTR_RDONLY if step.read_only else 0
+            attributes |= c.MOUNT_ATTR_NODEV if step.no_devices else 0
             mount_setattr(tree, attr_set=attributes, propagation=propagation, recursive=True)
             is_directory = stat.S_ISDIR(os.fstat(tree).st_mode)
             target = self._target(step.target, is_directory=is_directory)
@@ -148,10 +150,7 @@ class _Builder:
             os.close(tree)
 
     def _filesystem(self, step: Filesystem) -> None:
-        unknown = [flag for flag in step.flags if flag not in _FLAGS]
-        if unknown:
-            raise PodctlError(f"mount {step.target}: unknown flag {unknown[0]}")
-        flags = sum(_FLAGS[flag] for flag in set(step.flags))
+        flags = _flags(step.flags, step.target)
         target = self._target(step.target, is_directory=True)
         try:
             mount(step.fstype, f"/proc/self/fd/{target}", step.fstype, flags, step.options)
@@ -254,6 +253,13 @@ class _Builder:
         finally:
             os.close(parent)
         return True
+
+
+def _flags(names: tuple[str, ...], target: str) -> int:
+    unknown = [name for name in names if name not in _FLAGS]
+    if unknown:
+        raise PodctlError(f"mount {target}: unknown flag {unknown[0]}")
+    return sum(_FLAGS[name] for name in set(names))
 
 
 def _stands(parent: int, name: str) -> bool:

@@ -73,7 +73,7 @@ class Stage1Contract:
 
     def enter(self, pod: PreparedPod, *argv: str) -> Result:
         """Run a command in a running pod as `podctl enter` does."""
-        from podctl.pods.launch import enter
+        from podctl.pods.enter import enter
 
         app = pod.apps[0].name
         with Process(lambda: enter(self.provider.stage1_enter(pod=pod, app=app, argv=argv))) as it:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import posixpath
 from typing import TYPE_CHECKING, cast
 
 from podctl.errors import Refused
+from podctl.model.rootsteps import refuse_target
 
 if TYPE_CHECKING:
     from podctl.model.manifest import App
@@ -40,7 +40,7 @@ def refuse_unsupported(pod: PreparedPod) -> None:
     prepared = pod.apps[0]
     _refuse_in_app(prepared.name, cast("App", prepared.app), pod.insecure)
     for mount in prepared.mounts:
-        _refuse_target(mount.target)
+        refuse_target(mount.target)
 
 
 def _refuse_in_app(name: str, app: App, insecure: frozenset[str]) -> None:
@@ -62,17 +62,3 @@ def _refuse_in_app(name: str, app: App, insecure: frozenset[str]) -> None:
             f'app "{name}" has isolator {isolator.name}, which flavor fly cannot enforce',
             hint=remedy + _OTHER_FLAVOR,
         )
-
-
-def clean_target(target: str) -> str:
-    """A mount target without `.`, `..` and doubled slashes."""
-    return posixpath.normpath("/" + target.lstrip("/"))
-
-
-def _refuse_target(target: str) -> None:
-    """Links inside the image are judged by core, on the descriptor; this is what text can tell."""
-    path = clean_target(target)
-    if path == "/":
-        raise Refused(f"mount target {target} is the root of the image", hint="mount below it")
-    if path == "/proc" or path.startswith("/proc/"):
-        raise Refused(f"mount target {target} lies in /proc", hint="mount somewhere else")

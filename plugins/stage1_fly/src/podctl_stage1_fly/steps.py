@@ -5,25 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, cast
 
-from podctl.model.plan import Bind, Directory, Overlay, Symlink, WriteFile
-from podctl_stage1_fly.refusals import clean_target
+from podctl.model.plan import Bind, Directory, Overlay
+from podctl.model.rootsteps import file_steps, is_below, volume_steps
 
 if TYPE_CHECKING:
     from podctl.model.manifest import App
     from podctl.model.plan import PreparedApp, PreparedPod, Step
-
-#: for an image without /etc/hosts
-_HOSTS = """\
-127.0.0.1 localhost localhost.domain localhost4 localhost4.localdomain4
-::1 ip6-localhost ip6-loopback localhost6 localhost6.localdomain6
-fe00::0 ip6-localnet
-ff00::0 ip6-mcastprefix
-ff02::1 ip6-allnodes
-ff02::2 ip6-allrouters
-ff02::3 ip6-allhosts
-"""
-_RESOLV_CONF = "/etc/resolv.conf"
-_DNS_OPTIONS = frozenset({"dns", "dns-search", "dns-opt", "dns-domain"})
 
 
 def root_steps(pod: PreparedPod, app: PreparedApp) -> tuple[Step, ...]:
@@ -32,31 +19,18 @@ def root_steps(pod: PreparedPod, app: PreparedApp) -> tuple[Step, ...]:
 
     Files come before volumes, so that none of them is ever written into a volume.
     """
-    mounts = _volumes(pod, app)
+    mounts = volume_steps(pod, app)
     targets = {mount.target for mount in mounts}
     steps: list[Step] = []
     if app.rootfs.directory is None:
         steps.append(Overlay(app.root, app.rootfs.lowers, app.upper, app.work))
-    steps += _files(pod)
+    steps += file_steps(pod, os.uname().nodename)
     steps.append(Directory("/tmp", 0o1777))
     steps += _host_trees(targets)
     steps += mounts
     if app.make_working_directory:
         steps.append(Directory(cast("App", app.app).working_directory))
     return tuple(steps)
-
-
-def _files(pod: PreparedPod) -> list[Step]:
-    steps: list[Step] = []
-    if pod.resolv_conf is not None:
-        steps.append(WriteFile(_RESOLV_CONF, pod.resolv_conf))
-    if pod.hosts is not None:
-        steps.append(WriteFile("/etc/hosts", pod.hosts))
-    else:
-        steps.append(WriteFile("/etc/hosts", _HOSTS, missing_only=True))
-    steps.append(WriteFile("/etc/hostname", os.uname().nodename + "\n"))
-    steps.append(Symlink("/etc/mtab", "../proc/self/mounts"))
-    return steps
 
 
 def _host_trees(targets: set[str]) -> list[Step]:
@@ -67,15 +41,6 @@ def _host_trees(targets: set[str]) -> list[Step]:
         steps.append(Bind("/dev", "/dev"))
     steps.append(Bind("/proc", "/proc"))
     # An app that brings anything of /sys gets none of the host's.
-    if not any(target == "/sys" or target.startswith("/sys/") for target in targets):
+    if not any(is_below(target, "/sys") for target in targets):
         steps.append(Bind("/sys", "/sys"))
     return steps
-
-
-def _volumes(pod: PreparedPod, app: PreparedApp) -> list[Bind]:
-    """The volumes, targets cleaned, the last of equal targets, parents before children."""
-    found = {clean_target(mount.target): mount for mount in app.mounts}
-    if _DNS_OPTIONS & pod.options.keys():
-        # What the command line says of DNS outranks a volume.
-        found.pop(_RESOLV_CONF, None)
-    return [found[target]._replace(target=target) for target in sorted(found)]

@@ -1,0 +1,126 @@
+"""What a pod's own launcher needs to start an app, resolved by core and left where it looks.
+
+The launcher (podctl.sys.applauncher) runs inside the pod, imports nothing but podctl.sys and
+decides nothing: user, directory, program and confinement are found here, from the host, before
+anything of the pod runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+from podctl.errors import PodctlError, Refused
+from podctl.model.confinement import capability_mask
+from podctl.model.isolators import CAPABILITIES
+from podctl.pods.lookup import explain, find_program
+from podctl.pods.program import check_strings, prepare_program
+from podctl.sys import constants as c
+from podctl.sys.inroot import open_in_root
+from podctl.sys.mounts import mount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from podctl.model.confinement import Confinement
+    from podctl.model.plan import AppLaunch, EnterPlan
+    from podctl.pods.program import Program
+
+#: where the launcher finds its documents, below the pod's root
+DOCUMENTS = "podctl/apps"
+#: what execve(2) may fail with although the program is there
+_EXPLAINED = (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.ELIBBAD)
+
+
+def hand_over(app: AppLaunch, app_fd: int, root_fd: int) -> None:
+    """Leave the document of an app in the pod's root.
+
+    Args:
+        app_fd: the app's root.
+        root_fd: the pod's root, below which the app's lies.
+
+    Raises:
+        AppNotFound, AppNotExecutable: a program is missing or no program.
+        Refused: one of the image's system directories is none.
+        PodctlError: account or working directory cannot be had.
+    """
+    import marshal
+
+    check_strings(app.argv, app.environment)
+    for tree in app.trees:
+        _check_directory(app_fd, tree)
+    program = prepare_program(app_fd, app, no_new_privileges=False)
+    document = _document(program, app.working_directory, app.confinement)
+    document["root"] = os.path.join("/", os.path.relpath(app.root, _path_of(root_fd)))
+    document["trees"] = list(app.trees)
+    document["read_only"] = app.read_only_root
+    document["handlers"] = {
+        name: (find_program(app_fd, argv[0], app.environment, "/"), list(argv))
+        for name, argv in app.handlers.items()
+    }
+    _close(program)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(f"{DOCUMENTS}/{app.name}", flags, 0o600, dir_fd=root_fd), "wb") as file:
+        file.write(marshal.dumps(document))
+
+
+def entering_document(plan: EnterPlan, app_fd: int) -> bytes:
+    """The document of a process that enters an app, whose root is `app_fd`."""
+    import marshal
+
+    program = prepare_program(app_fd, plan, no_new_privileges=False)
+    document = _document(program, plan.working_directory, plan.confinement)
+    _close(program)
+    return marshal.dumps(document)
+
+
+def cover(directories: Iterable[str]) -> None:
+    """Hide host directories from the pod's first process, which is a program of the host."""
+    for directory in directories:
+        try:
+            os.makedirs(directory, exist_ok=True)
+            mount("tmpfs", directory, "tmpfs", c.MS_NOSUID | c.MS_NODEV, "mode=0755")
+        except OSError as error:
+            raise PodctlError(f"cannot mount a tmpfs on {directory}: {error.strerror}") from error
+
+
+def _document(program: Program, directory: str, confinement: Confinement) -> dict[str, Any]:
+    held = confinement.capabilities
+    mask = (1 << len(CAPABILITIES)) - 1 if held is None else capability_mask(held)
+    return {
+        "directory": directory,
+        "path": program.path,
+        "argv": list(program.argv),
+        "environment": dict(program.environment),
+        "uid": program.identity.uid,
+        "gid": program.identity.gid,
+        "groups": list(program.identity.groups),
+        "capabilities": mask,
+        "no_new_privileges": confinement.no_new_privileges,
+        "explanations": {
+            number: explain(OSError(number, ""), program.root_fd, program.path, program.file_fd)
+            for number in _EXPLAINED
+        },
+    }
+
+
+def _close(program: Program) -> None:
+    for fd in (program.directory_fd, program.file_fd):
+        if fd >= 0:
+            os.close(fd)
+
+
+def _check_directory(app_fd: int, tree: str) -> None:
+    """A link of the image's would have the pod's /proc mounted wherever it leads
+    (CVE-2019-16884, CVE-2025-52881)."""
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+    try:
+        os.close(open_in_root(app_fd, tree, flags, resolve=c.RESOLVE_NO_SYMLINKS))
+    except OSError as error:
+        reason = "is a link or no directory"
+        raise Refused(f"{tree} {reason} in the image", hint="make it a directory") from error
+
+
+def _path_of(fd: int) -> str:
+    return os.readlink(f"/proc/self/fd/{fd}")

@@ -1,0 +1,176 @@
+"""Starts one app inside a pod: a program of its own, executed by the pod's first process.
+
+It runs in the pod's namespaces, in a root that holds the host's programs and below it the apps'
+own roots, with what core has resolved beforehand as its only input. It makes the app's root the
+root, gives up everything the app may not have, and becomes the app. Nothing of the image is
+looked at with more rights than the app's own.
+
+Arguments:
+    APP app: become the app.
+    APP HANDLER: become one of its event handlers (`pre-start`, `post-stop`).
+    APP enter DOCUMENT MOUNTS: become another process of the app; numbers of two descriptors, the
+        document and the app's mount namespace.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+if __name__ == "__main__":
+    # Started by its path, isolated: the package lies three levels up.
+    sys.path.insert(0, os.path.abspath(__file__).rsplit("/", 3)[0])
+
+from podctl.sys import caps  # noqa: E402
+from podctl.sys import constants as c  # noqa: E402
+from podctl.sys.calls import close_range, join_new_session_keyring, no_new_privileges, prctl  # noqa: E402
+from podctl.sys.mounts import mount, mount_setattr, move_mount, open_tree, pivot_root, umount2  # noqa: E402
+from podctl.sys.namespaces import setns, unshare  # noqa: E402
+
+#: where core leaves what an app needs; root's alone
+DOCUMENTS = "/podctl/apps"
+_SIGKILL, _SIGSTOP = 9, 19
+#: SD_LISTEN_FDS_START
+_FIRST_SOCKET = 3
+
+
+#: exit codes of a program that is missing, or none
+_NOT_FOUND, _NOT_EXECUTABLE, _OURS = 127, 126, 254
+_ENOENT = 2
+
+
+def main(app: str, what: str, document_fd: str = "", mounts_fd: str = "") -> int:
+    """Become an app, an event handler or another process of it; returns only when that failed."""
+    # Until execve nobody in the pod may look into this process, which has more rights.
+    prctl(c.PR_SET_DUMPABLE, 0)
+    try:
+        if what == "enter":
+            document = _received(int(document_fd))
+            setns(int(mounts_fd), c.CLONE_NEWNS)
+        else:
+            document = _left(app, what)
+            _enter_root(document)
+        os.chdir(document["directory"])
+        # Raises when the directory is not below the root (CVE-2024-21626).
+        os.getcwd()
+        join_new_session_keyring()
+        _keep_descriptors(document["environment"] if what == "app" else {})
+        _reset_signals()
+        os.setsid()
+        _confine(document)
+    except (OSError, KeyError, ValueError) as error:
+        return _say(_OURS, f"cannot start {app}: {error}")
+    return _execute(document)
+
+
+def _execute(document: dict[str, Any]) -> int:
+    path: str = document["path"]
+    try:
+        os.execve(path, document["argv"], document["environment"])
+    except OSError as error:
+        known: tuple[int, str] | None = document["explanations"].get(error.errno)
+        if known is not None:
+            return _say(*known)
+        code = _NOT_FOUND if error.errno == _ENOENT else _NOT_EXECUTABLE
+        return _say(code, f"{path}: {error.strerror}")
+
+
+def _received(fd: int) -> dict[str, Any]:
+    with open(fd, "rb") as file:
+        document: dict[str, Any] = marshal.loads(file.read())
+    return document
+
+
+def _left(app: str, what: str) -> dict[str, Any]:
+    """The app's document, or that of an event handler: its own program, as root, in the app's root
+    and environment (appc, "App Container Executor", event handlers)."""
+    with open(f"{DOCUMENTS}/{app}", "rb") as file:
+        document: dict[str, Any] = marshal.loads(file.read())
+    if what == "app":
+        return document
+    path, argv = document["handlers"][what]
+    document.update(path=path, argv=argv, uid=0, gid=0, groups=[], explanations={}, directory="/")
+    return document
+
+
+def _enter_root(document: dict[str, Any]) -> None:
+    """Make the app's root the root of a mount namespace that shows nothing else."""
+    unshare(c.CLONE_NEWNS)
+    mount("none", "/", None, c.MS_REC | c.MS_PRIVATE)
+    root: str = document["root"]
+    for tree in document["trees"]:
+        _bind(tree, root + tree)
+    # In a user namespace of the pod's own the root is locked to what it is mounted on, unlike a
+    # copy of it (mount_namespaces(7)); pivot_root(2) takes nothing that is locked.
+    _bind(root, root)
+    os.chdir(root)
+    pivot_root(".", ".")
+    # The old root now lies on top of the new one, at "."; pivot_root(2) shows this idiom.
+    umount2(".", c.MNT_DETACH)
+    os.chdir("/")
+
+
+def _bind(source: str, target: str) -> None:
+    """The target is a directory core has made or checked, in a root nobody else has yet."""
+    tree = open_tree(c.AT_FDCWD, source, c.OPEN_TREE_CLONE | c.AT_RECURSIVE)
+    place = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        mount_setattr(tree, propagation=c.MS_PRIVATE, recursive=True)
+        move_mount(tree, place)
+    finally:
+        os.close(tree)
+        os.close(place)
+
+
+def _keep_descriptors(environment: dict[str, str]) -> None:
+    """0, 1, 2 and the sockets a supervisor passed to the pod; the last one passed is the pod's lock
+    and no app's."""
+    close_range(_FIRST_SOCKET, 0xFFFFFFFF, c.CLOSE_RANGE_CLOEXEC)
+    sockets = int(os.environ.get("LISTEN_FDS") or "1") - 1
+    if not environment or sockets < 1:
+        return
+    for fd in range(_FIRST_SOCKET, _FIRST_SOCKET + sockets):
+        os.set_inheritable(fd, True)
+    environment["LISTEN_FDS"] = str(sockets)
+    environment["LISTEN_PID"] = str(os.getpid())
+
+
+def _reset_signals() -> None:
+    """The shell ignores some for what runs in the background (POSIX, 2.11)."""
+    # Not through `signal`, which imports enum: the built-in module below it is all it takes.
+    import _signal  # type: ignore[import-not-found]
+
+    for number in _signal.valid_signals() - {_SIGKILL, _SIGSTOP}:
+        _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+def _confine(document: dict[str, Any]) -> None:
+    """Capabilities, ids and what execve may not give back."""
+    mask: int = document["capabilities"]
+    last = caps.last_cap()
+    kept = [number for number in range(last + 1) if mask >> number & 1]
+    uid, gid, groups = document["uid"], document["gid"], document["groups"]
+    caps.drop_bounding(kept, last)
+    os.setgroups(sorted({gid, *groups}))
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    # For other users the kernel has cleared all but the inheritable set (CVE-2022-24769).
+    caps.set_capabilities(kept if uid == 0 else ())
+    if document["no_new_privileges"]:
+        no_new_privileges()
+
+
+def _say(code: int, text: str) -> int:
+    shown = "".join(x if x.isprintable() else f"\\x{ord(x):02x}" for x in text)
+    os.write(2, f"podctl: {shown}\n".encode(errors="replace"))
+    return code
+
+
+if __name__ == "__main__":
+    os._exit(main(*sys.argv[1:]))

@@ -1,0 +1,167 @@
+"""From a prepared pod to what systemd-nspawn is told."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, cast
+
+from podctl.model.confinement import UNCONFINED, Confinement
+from podctl.model.isolators import effective_capabilities, no_new_privileges
+from podctl.model.plan import Account, AppLaunch, Directory, Identity, LaunchPlan, Overlay
+from podctl.model.rootsteps import file_steps, is_below, volume_steps
+from podctl_stage1_nspawn.host import NSPAWN
+from podctl_stage1_nspawn.refusals import NAME, refuse_unsupported
+from podctl_stage1_nspawn.stage1 import ROOT, app_root, stage1_steps
+
+if TYPE_CHECKING:
+    from podctl.model.manifest import App
+    from podctl.model.plan import PreparedApp, PreparedPod, Step
+
+#: seconds between the stop signal and SIGKILL, where the image says nothing
+STOP_TIMEOUT = 10
+#: no device of an image's, nor one an app makes, is ever opened (mknod(2) is allowed by default)
+_FLAGS = ("nodev",)
+
+
+def plan(pod: PreparedPod) -> LaunchPlan:
+    """The plan of a pod.
+
+    Raises:
+        Refused: it asks for what the flavor cannot do.
+    """
+    refuse_unsupported(pod)
+    root = f"{pod.directory}/{ROOT}"
+    return LaunchPlan(
+        flavor=NAME,
+        namespaces=("NS",),
+        root=root,
+        steps=stage1_steps(pod, hostname(pod)),
+        identity=Identity(0, 0),
+        working_directory="/",
+        environment=_environment(),
+        argv=(NSPAWN, *_options(pod, root), "--", *_supervisor(pod)),
+        records={"ppid": "{pid}\n"},
+        apps=tuple(_app(pod, app) for app in pod.apps),
+        covered=_covered(),
+        enters_root=False,
+        null_input=not pod.interactive,
+        passes_lock=True,
+    )
+
+
+def hostname(pod: PreparedPod) -> str:
+    """The pod's hostname: the one given, or podctl-UUID."""
+    return pod.options.get("hostname") or f"podctl-{pod.uuid}"
+
+
+def _covered() -> tuple[str, ...]:
+    """nspawn keeps a directory for each machine here, and where that is on a disk it complains on
+    the app's standard error that it cannot remove it. machined, where it runs, uses it too."""
+    return () if os.path.isdir("/run/systemd/system") else ("/run/systemd/nspawn",)
+
+
+def _environment() -> dict[str, str]:
+    """nspawn's own; nothing of the caller's or of an image's reaches it."""
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "SYSTEMD_NSPAWN_CONTAINER_SERVICE": "podctl",
+        "SYSTEMD_LOG_LEVEL": "err",
+        # Each app has a filter of its own, the same for whoever enters it.
+        "SYSTEMD_SECCOMP": "0",
+    }
+
+
+def _options(pod: PreparedPod, root: str) -> list[str]:
+    options = [
+        "--quiet",
+        "--settings=no",
+        "--link-journal=no",
+        "--resolv-conf=off",
+        "--timezone=off",
+        "--keep-unit",
+        "--register=no",
+        "--kill-signal=SIGTERM",
+        f"--uuid={pod.uuid.replace('-', '')}",
+        f"--machine=podctl-{pod.uuid}",
+        f"--hostname={hostname(pod)}",
+        f"--directory={root}",
+        "--console=interactive" if pod.interactive and os.isatty(0) else "--console=pipe",
+    ]
+    if "host" not in pod.networks:
+        options.append("--private-network")
+    wanted: set[str] = set()
+    for app in pod.apps:
+        wanted |= confinement(app).capabilities or frozenset()
+    if wanted:
+        options.append(f"--capability={','.join(sorted(wanted))}")
+    return options
+
+
+def _supervisor(pod: PreparedPod) -> list[str]:
+    timeouts = [app.stop_timeout for app in pod.apps if app.stop_timeout is not None]
+    timeout = str(max(timeouts, default=STOP_TIMEOUT))
+    return ["/bin/sh", "/podctl/supervisor", "no", timeout, *(app.name for app in pod.apps)]
+
+
+def confinement(prepared: PreparedApp) -> Confinement:
+    """What an app is held to: at least what appc says of every app."""
+    if prepared.confinement != UNCONFINED:
+        return prepared.confinement
+    isolators = cast("App", prepared.app).isolators
+    return Confinement(
+        capabilities=effective_capabilities(isolators),
+        no_new_privileges=no_new_privileges(isolators),
+    )
+
+
+def is_device(source: str) -> bool:
+    """Whether a volume brings devices: it is one, or lies in the host's /dev."""
+    try:
+        mode = os.stat(source).st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or is_below(os.path.realpath(source), "/dev")
+
+
+def _app(pod: PreparedPod, prepared: PreparedApp) -> AppLaunch:
+    app = cast("App", prepared.app)
+    return AppLaunch(
+        name=prepared.name,
+        root=app_root(pod, prepared),
+        source=prepared.rootfs.directory,
+        steps=_app_steps(pod, prepared),
+        identity=Account(app.user or "0", app.group, app.supplementary_gids),
+        working_directory=app.working_directory,
+        environment=dict(prepared.environment),
+        argv=app.exec,
+        handlers=dict(app.event_handlers),
+        trees=system_trees([volume.target for volume in volume_steps(pod, prepared)]),
+        read_only_root=prepared.read_only_rootfs,
+        confinement=confinement(prepared),
+    )
+
+
+def _app_steps(pod: PreparedPod, app: PreparedApp) -> tuple[Step, ...]:
+    """Files come before volumes, so that none of them is ever written into a volume."""
+    volumes = volume_steps(pod, app)
+    targets = [volume.target for volume in volumes]
+    steps: list[Step] = []
+    if app.rootfs.directory is None:
+        steps.append(Overlay(app_root(pod, app), app.rootfs.lowers, app.upper, app.work, _FLAGS))
+    steps += file_steps(pod, hostname(pod))
+    steps.append(Directory("/tmp", 0o1777))
+    steps += [Directory(tree) for tree in system_trees(targets)]
+    steps += [volume._replace(no_devices=not is_device(volume.source)) for volume in volumes]
+    if app.make_working_directory:
+        steps.append(Directory(cast("App", app.app).working_directory))
+    return tuple(steps)
+
+
+def system_trees(targets: list[str]) -> tuple[str, ...]:
+    """Those of the pod's /dev, /proc and /sys that an app gets."""
+    trees = ["/dev", "/proc"] if "/dev" not in targets else ["/proc"]
+    # An app that brings anything of /sys gets none of the pod's.
+    if not any(is_below(target, "/sys") for target in targets):
+        trees.append("/sys")
+    return tuple(trees)
