@@ -70,6 +70,7 @@ def handle(spec: type, provider_object: object) -> object:
         "format": handles.FormatHandle,
         "trust": handles.TrustHandle,
         "stage1": handles.FlavorHandle,
+        "isolator": handles.IsolatorHandle,
     }[family.key]
     return kind(provider, manager)
 

@@ -15,6 +15,7 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from podctl.model.confinement import Confinement, IsolatorContext
     from podctl.model.fetching import (
         Downloaded,
         FetchRequest,
@@ -122,7 +123,9 @@ class FormatSpec:
 
     @hookspec(firstresult=True)
     def format_image(self, manifest: bytes) -> Image:
-        """Parse the manifest of an archive, or the image document of a layered image.
+        """Parse the manifest of an archive, or the image document of a layered image. The answer
+        depends on `manifest` alone: of a layered image it is kept, and asked for again when
+        anything was installed or upgraded.
 
         Raises:
             ManifestInvalid: it breaks the format's schema.
@@ -236,6 +239,38 @@ class Stage1Spec:
     @hookspec(firstresult=True)
     def stage1_gc(self, pod: PreparedPod) -> None:
         """Release what the dead pod still holds on the host. Idempotent, also after a reboot."""
+
+
+class IsolatorSpec:
+    """Family *isolators*, group `podctl.isolator`. Chosen by the isolator's name in appc, its
+    slashes written as dots (`os.linux.cpu-shares`); `default`, which comes first, begins the record
+    of every app whose flavor has defaults.
+
+    What a provider adds to an app's record is carried out by core or by the flavor, or refused: a
+    provider itself changes nothing. One object may stand behind several names, and is asked with
+    the name appc writes.
+    """
+
+    @hookspec(firstresult=True)
+    def isolator_contribute(
+        self, name: str, value: object, record: Confinement, context: IsolatorContext
+    ) -> Confinement:
+        """Return the record with what this isolator adds to it. *May refuse.* Called while the pod
+        is planned, for each isolator of each app in order; `value` is the JSON value (None for
+        `default`), whose syntax podctl has checked if it knows the name. Reads the host, changes
+        nothing.
+
+        Raises:
+            InvalidInput, Refused: the value cannot be.
+        """
+
+    @hookspec(firstresult=True)
+    def isolator_lacks(
+        self, name: str, value: object, record: Confinement, context: IsolatorContext
+    ) -> Sequence[str]:
+        """Return one line for each thing this host lacks to enforce the isolator: the pod is then
+        refused. `record` is what isolator_contribute returned. Controllers of control groups are
+        core's business."""
 
 
 class EventSpec:

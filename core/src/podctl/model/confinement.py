@@ -54,6 +54,8 @@ class CgroupLimits(NamedTuple):
         cpu_shares: weight beside other groups, 2 to 262144, 1024 where nothing is said.
         pids_max: processes and threads.
         io: limits per block device.
+        devices: device nodes that may be made and used, as cgroup v1's devices.allow has them
+            (`c 1:3 rwm`); every other one may not.
     """
 
     memory_max: int | None = None
@@ -62,6 +64,7 @@ class CgroupLimits(NamedTuple):
     cpu_shares: int | None = None
     pids_max: int | None = None
     io: tuple[IoLimit, ...] = ()
+    devices: tuple[str, ...] | None = None
 
 
 class Confinement(NamedTuple):
@@ -111,6 +114,8 @@ class Confinement(NamedTuple):
         value["rlimits"] = [limit._asdict() for limit in self.rlimits]
         value["cgroup"] = self.cgroup._asdict()
         value["cgroup"]["io"] = [limit._asdict() for limit in self.cgroup.io]
+        if self.cgroup.devices is not None:
+            value["cgroup"]["devices"] = list(self.cgroup.devices)
         value["masked_paths"] = list(self.masked_paths)
         value["read_only_paths"] = list(self.read_only_paths)
         value["sysctls"] = dict(self.sysctls)
@@ -123,6 +128,8 @@ class Confinement(NamedTuple):
             raise ValueError("the record has other fields")
         names, program, cgroup = value["capabilities"], value["seccomp"], dict(value["cgroup"])
         cgroup["io"] = tuple(IoLimit(**limit) for limit in cgroup["io"])
+        if cgroup["devices"] is not None:
+            cgroup["devices"] = tuple(cgroup["devices"])
         record = cls(**value)
         return record._replace(
             capabilities=None if names is None else frozenset(names),
@@ -211,4 +218,6 @@ def _describe_cgroup(limits: CgroupLimits) -> list[str]:
             if name != "device" and value is not None
         )
         lines.append(f"block device {device.device}: {rates}")
+    if limits.devices is not None:
+        lines.append(f"devices: {', '.join(limits.devices)}")
     return lines

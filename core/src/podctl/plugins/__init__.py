@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from podctl.plugins.families import FORMAT, STAGE1, TRANSPORT, TRUST
+from podctl.plugins.families import FORMAT, ISOLATOR, STAGE1, TRANSPORT, TRUST
 from podctl.plugins.handles import (
     FlavorHandle,
     FormatHandle,
+    IsolatorHandle,
     TransportHandle,
     TrustHandle,
     VerifierHandle,
@@ -31,12 +32,14 @@ __all__ = [
     "Events",
     "FlavorHandle",
     "FormatHandle",
+    "IsolatorHandle",
     "TransportHandle",
     "TrustHandle",
     "VerifierHandle",
     "events",
     "flavor",
     "image_format",
+    "isolator",
     "snapshot",
     "transport",
     "trust_scheme",
@@ -83,6 +86,15 @@ def trust_scheme_names() -> list[str]:
 def flavor(name: str) -> FlavorHandle:
     """The stage1 flavor."""
     return _load(STAGE1, name, FlavorHandle)
+
+
+def isolator(name: str) -> IsolatorHandle:
+    """What enforces an isolator.
+
+    Args:
+        name: appc's, or `default`.
+    """
+    return _load(ISOLATOR, name.replace("/", "."), IsolatorHandle)
 
 
 def events(warn: Callable[[str], None] = lambda text: None) -> Events:

@@ -51,7 +51,31 @@ FORMAT = Family(
 )
 TRUST = Family("trust", "podctl.trust", "TrustSpec", "signature scheme", "trust", {})
 STAGE1 = Family("stage1", "podctl.stage1", "Stage1Spec", "stage1 flavor", "stage1", {})
+_LINUX = "podctl-isolators-linux"
+ISOLATOR = Family(
+    "isolator",
+    "podctl.isolator",
+    "IsolatorSpec",
+    "isolator",
+    "isolators",
+    {
+        # An entry point's name has no slash: appc's names are written with dots.
+        "default": _LINUX,
+        "os.linux.capabilities-retain-set": _LINUX,
+        "os.linux.capabilities-remove-set": _LINUX,
+        "os.linux.seccomp-retain-set": _LINUX,
+        "os.linux.seccomp-remove-set": _LINUX,
+        "os.linux.no-new-privileges": _LINUX,
+        "os.linux.oom-score-adj": _LINUX,
+        "os.linux.cpu-shares": _LINUX,
+        "os.linux.selinux-context": _LINUX,
+        "resource.cpu": _LINUX,
+        "resource.memory": _LINUX,
+        "resource.block-bandwidth": _LINUX,
+        "resource.block-iops": _LINUX,
+    },
+)
 HOOKS = Family("hooks", "podctl.hooks", "EventSpec", "hook", "hooks", {})
 
-FAMILIES = (TRANSPORT, FORMAT, TRUST, STAGE1, HOOKS)
+FAMILIES = (TRANSPORT, FORMAT, TRUST, STAGE1, ISOLATOR, HOOKS)
 BY_GROUP = {family.group: family for family in FAMILIES}

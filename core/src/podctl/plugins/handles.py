@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     import pluggy
 
+    from podctl.model.confinement import Confinement, IsolatorContext
     from podctl.model.fetching import (
         Downloaded,
         FetchRequest,
@@ -326,3 +327,25 @@ class FlavorHandle(Handle):
     def gc(self, pod: PreparedPod) -> None:
         """Release what the dead pod still holds on the host."""
         self._tell("stage1_gc", pod=pod)
+
+
+class IsolatorHandle(Handle):
+    """A provider of `podctl.isolator`; see podctl.api.hookspecs.IsolatorSpec."""
+
+    __slots__ = ()
+
+    def contribute(
+        self, name: str, value: object, record: Confinement, context: IsolatorContext
+    ) -> Confinement:
+        """The record with what the isolator adds to it."""
+        from podctl.model.confinement import Confinement
+
+        hook = "isolator_contribute"
+        return self._ask(hook, Confinement, name=name, value=value, record=record, context=context)
+
+    def lacks(
+        self, name: str, value: object, record: Confinement, context: IsolatorContext
+    ) -> tuple[str, ...]:
+        """One line for each thing this host lacks to enforce it."""
+        hook = "isolator_lacks"
+        return self._ask_some(hook, str, name=name, value=value, record=record, context=context)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: modules whose classes a provider handles, in the order of the page
-VALUES = ("fetching", "layout", "layoutfiles", "trusting", "plan")
+VALUES = ("fetching", "layout", "layoutfiles", "trusting", "plan", "confinement")
 
 _HEAD = """\
 # Hook reference
@@ -55,6 +55,7 @@ OPTIONAL = frozenset(
         "stage1_check_host",
         "stage1_prepare",
         "stage1_gc",
+        "isolator_lacks",
         "image_verified",
         "pod_starting",
         "pod_removed",

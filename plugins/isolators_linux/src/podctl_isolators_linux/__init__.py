@@ -1,0 +1,1 @@
+"""Isolators of Linux: what holds an app to its capabilities, system calls and resources."""
