@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -17,6 +18,8 @@ from typing import NamedTuple
 import pytest
 
 from podctl.model.labels import host_labels
+from podctl.testing.ociimages import image, write_layout
+from podctl.testing.ocilayers import directory, file, layer
 
 BUSYBOX = Path("/usr/bin/busybox")
 if not BUSYBOX.exists():
@@ -69,15 +72,32 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
         pytest.skip("needs root to run a pod")
     if not BUSYBOX.exists():
         pytest.skip("needs busybox-static")
-    directory = tmp_path_factory.mktemp("budgets")
-    image = directory / "true.aci"
-    write_image(image)
-    place = str(directory / "data")
-    fetched = trace(f"--dir={place}", "--insecure-options=image", "fetch", str(image))
+    top = tmp_path_factory.mktemp("budgets")
+    archive = top / "true.aci"
+    write_image(archive)
+    place = str(top / "data")
+    fetched = trace(f"--dir={place}", "--insecure-options=image", "fetch", str(archive))
     assert fetched.returncode == 0, fetched.stderr
     ran = trace(*run(place))
     assert ran.returncode == 0, ran.stderr
     return place
+
+
+@pytest.fixture(scope="module")
+def layered(data: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a Docker image in the same data directory; it has run once."""
+    place = tmp_path_factory.mktemp("layered") / "layered"
+    made = image(
+        layer(directory("bin"), file("bin/true", BUSYBOX.read_bytes(), mode=0o755)),
+        layer(directory("etc"), file("etc/conf", "conf")),
+        config={"Cmd": ["/bin/true"], "Env": ["A=1"], "Labels": {"a": "1"}},
+    )
+    write_layout(place, {"1": made})
+    fetched = trace(f"--dir={data}", "--insecure-options=image", "fetch", f"oci:{place}")
+    assert fetched.returncode == 0, fetched.stderr
+    # Whatever was installed since, the first run converts anew.
+    assert trace(*run(data, "localhost/layered:1")).returncode == 0
+    return "localhost/layered:1"
 
 
 def write_image(path: Path) -> None:
@@ -105,9 +125,22 @@ def write_image(path: Path) -> None:
                 archive.addfile(entry, io.BytesIO(content))
 
 
-def run(data: str) -> list[str]:
+def run(data: str, name: str = "budget.example/true") -> list[str]:
     options = ["--stage1=fly", "--net=host", "--pull-policy=never"]
-    return [f"--dir={data}", "--insecure-options=image", "run", *options, "budget.example/true"]
+    return [f"--dir={data}", "--insecure-options=image", "run", *options, name]
+
+
+def loaded(*arguments: str) -> set[str]:
+    """All modules one podctl process loads, also those that are imported by a name in a variable,
+    which `trace` does not see."""
+    command = [sys.executable, "-I", "-v", "-m", "podctl", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return set(re.findall(r"^import '([\w.]+)' #", done.stderr, re.MULTILINE))
+
+
+def of_packages(modules: set[str], *packages: str) -> set[str]:
+    return {module for module in modules if module.split(".")[0] in packages}
 
 
 def exited_pod(data: str) -> str:
@@ -150,16 +183,42 @@ def test_status_imports_no_plugin(data: str) -> None:
 def test_running_a_cached_image_imports_its_flavor_alone(data: str) -> None:
     done = trace(*run(data))
     assert done.returncode == 0, done.stderr
-    assert done.plugins() <= {"podctl_stage1_fly", "podctl_fetch_aci"}
-    assert "podctl_stage1_fly" in done.plugins()
+    assert done.plugins() == {"podctl_stage1_fly"}
     assert done.has(*DISCOVERY, *HEAVY) == set()
     assert len(done.modules) <= 210
 
 
+def test_running_a_cached_docker_image_imports_no_more_than_that(data: str, layered: str) -> None:
+    done = trace(*run(data, layered))
+    assert done.returncode == 0, done.stderr
+    assert done.plugins() == {"podctl_stage1_fly"}
+    assert done.has("hashlib", "_hashlib", "podctl.pods.filling", *DISCOVERY, *HEAVY) == set()
+    assert done.has("podctl.model.imagedocument", "podctl.model.signals") == set()
+    archive = trace(*run(data))
+    # digests without OpenSSL
+    assert set(done.modules) - set(archive.modules) <= {
+        *("podctl.store.digests", "_sha256", "_sha512", "_sha2"),
+    }
+    assert len(done.modules) <= 215
+
+
+def test_running_a_cached_image_loads_no_plugin_of_its_format(data: str, layered: str) -> None:
+    formats = ("podctl_fetch_aci", "podctl_fetch_docker")
+    for name in ("budget.example/true", layered):
+        modules = loaded(*run(data, name))
+        assert of_packages(modules, *formats, "hashlib", "_hashlib") == set()
+        assert of_packages(modules, "podctl_stage1_fly") != set()
+    # The control: without root's view the plugin is loaded, and the view is made anew.
+    (view,) = Path(data, "verified").glob("*.image")
+    view.unlink()
+    assert of_packages(loaded(*run(data, layered)), *formats) != set()
+    assert of_packages(loaded(*run(data, layered)), *formats) == set()
+
+
 def test_fetching_imports_no_flavor(data: str, tmp_path: Path) -> None:
-    image = tmp_path / "true.aci"
-    write_image(image)
-    done = trace(f"--dir={tmp_path}/data", "--insecure-options=image", "fetch", str(image))
+    archive = tmp_path / "true.aci"
+    write_image(archive)
+    done = trace(f"--dir={tmp_path}/data", "--insecure-options=image", "fetch", str(archive))
     assert done.returncode == 0, done.stderr
     assert done.plugins() <= {"podctl_fetch_aci", "podctl_trust_openpgp"}
     assert done.has("requests", "pyroute2", *DISCOVERY) == set()

@@ -104,6 +104,9 @@ def test_every_place_of_the_data_directory_is_described() -> None:
 
 def test_what_is_kept_of_layered_images_is_described() -> None:
     page = text("reference/data-directory.md")
+    for end in (layout.NOTE, layout.VIEW):
+        assert f"`{layout.VERIFIED}/sha512-...{end}`" in page
+    assert "`made_by`" in page
     for field in ("diff_id", *LayerNote._fields, "kind", *ImageDocument._fields):
         assert f"`{field}`" in page
     for attribute in (OPAQUE, IMPLIED):

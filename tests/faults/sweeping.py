@@ -76,9 +76,9 @@ def check_aftermath(world: World, after: Callable[[], object]) -> None:
     world.must("gc", "--grace-period=0s", "--expire-prepared=0s")
     world.must("image", "gc", "--grace-period=0s")
     world.must("fsck")
-    for leftover in ("cas/tmp", "layers"):
+    for leftover in ("cas/tmp", "layers", "verified"):
         names = [p.name for p in (world.data / leftover).glob("*") if "lock" not in p.name]
-        assert not [name for name in names if not name.startswith("sha")], names
+        assert not [name for name in names if not name.startswith(("sha", "remotes"))], names
 
 
 def state_of(data: Path) -> str:

@@ -105,6 +105,23 @@ def test_run_of_a_layered_image(world: World, with_images: Path) -> None:
     sweep(world, with_images, arguments, lambda: world.must(*arguments))
 
 
+def test_run_of_a_layered_image_that_is_converted_anew(world: World, with_images: Path) -> None:
+    """Root's views are made by the run."""
+    world.reset(with_images)
+    views = list((world.data / "verified").glob("*.image"))
+    assert len(views) == 2
+    for view in views:
+        view.unlink()
+    arguments = [ANY, "run", "--stage1=fly", OTHER]
+
+    def after() -> None:
+        world.must(*arguments)
+        assert "successfully verified" in world.must("image", "verify", OTHER)
+
+    template = world.template("without-views")
+    sweep(world, template, arguments, after)
+
+
 def test_image_rm_of_what_shares_layers(world: World, with_images: Path) -> None:
     def after() -> None:
         if APP in world.must("image", "list"):

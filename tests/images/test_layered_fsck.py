@@ -13,6 +13,7 @@ from damage import MUTATIONS, remove_elsewhere
 
 from podctl.images.render import resolve, rootfs
 from podctl.store import Verification, document_key
+from podctl.store.records import seal, unseal
 from podctl.testing.ocilayers import directory, file, layer, opaque
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def furnish(shop: Shop) -> None:
     for record in (app, other):
         note = Verification.unverified(record.name, record.labels, record.layers)
         shop.store.mark_verified(record.key, note)
+    assert (shop.data / f"verified/{app.key}.image").exists()
     rootfs(shop.store, app.key)
     assert shop.podctl("fsck") == (0, "", "")
 
@@ -95,12 +97,13 @@ def parts(world: Furnished) -> dict[str, Path]:
         "own file": shop.layer(app, 1) / "etc/conf",
         "tree mark": shop.data / world.tree / "done.json",
         "note": shop.data / "verified" / f"{app.key}.json",
+        "view": shop.data / "verified" / f"{app.key}.image",
     }
 
 
 PARTS = [
     "shared blob", "own blob", "document blob", "record", "document", "signature", "shared mark",
-    "own mark", "shared file", "own file", "tree mark", "note",
+    "own mark", "shared file", "own file", "tree mark", "note", "view",
 ]  # fmt: skip
 
 
@@ -114,11 +117,13 @@ def test_l10_damage_is_found_by_name_and_repaired(
     try:
         MUTATIONS[mutation](path)
         found = shop.podctl("fsck")
-        if mutation == "deleted" and part == "note":
+        if mutation == "deleted" and part in ("note", "view"):
             assert found.code == 0
         else:
             assert found.code == 254
             assert f"{path.relative_to(shop.data)}: " in found.out
+            if part in ("note", "view"):
+                assert len(found.out.splitlines()) == 1
         repaired = shop.podctl("fsck", "--repair")
         assert repaired.code == 0, repaired
         assert shop.podctl("fsck") == (0, "", "")
@@ -222,3 +227,25 @@ def test_documents_of_another_image_are_not_taken(furnished: Furnished) -> None:
         "localhost/app:1"
     )
     check(furnished, app, b"x" * 3000, usable=True)
+
+
+def test_a_view_that_says_something_else_is_made_anew(furnished: Furnished) -> None:
+    """Well sealed by root, but not what the documents say: `image verify` and fsck compare."""
+    shop, app = furnished.shop, furnished.app
+    path = shop.data / f"verified/{app.key}.image"
+    content = path.read_bytes()
+    value = unseal(content)
+    del value["crc32"]
+    value["app"]["exec"] = ["/bin/else"]
+    for command in (("image", "verify", app.key), ("fsck",)):
+        path.write_bytes(seal(value, ordered=True))
+        found = shop.podctl(*command)
+        assert found.code == (0 if command[0] == "image" else 254)
+        assert f"verified/{app.key}.image" in found.out + found.err
+        assert "says something else than the image's documents" in found.out + found.err
+        if command == ("fsck",):
+            assert shop.podctl("fsck", "--repair").code == 0
+        assert path.read_bytes() == content
+    # The control: of another installation it is no view that anybody would use.
+    path.write_bytes(seal({**value, "made_by": "another"}, ordered=True))
+    assert shop.podctl("fsck") == (0, "", "")

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from podctl.images.session import FetchSession
     from podctl.model.fetching import LocalImage
-    from podctl.model.image import Image
     from podctl.model.manifest import Dependency
     from podctl.model.reference import Reference
     from podctl.plugins import TransportHandle
@@ -120,8 +119,7 @@ def _readmit(session: FetchSession, record: ImageRecord) -> None:
 
 def _check_standing(session: FetchSession, record: ImageRecord, verification: Verification) -> None:
     """Let an earlier verification count, unless its key has gone, changed or expired."""
-    import hashlib
-
+    from podctl.store.digests import sha256_hex
     from podctl.trust.policy import HINT
 
     key = session.keystore.find(record.name, verification.fingerprint)
@@ -137,7 +135,7 @@ def _check_standing(session: FetchSession, record: ImageRecord, verification: Ve
     if (
         expired
         or now < verification.verified_at - CLOCK_SLACK
-        or hashlib.sha256(key.data).hexdigest() != verification.key_digest
+        or sha256_hex(key.data) != verification.key_digest
     ):
         _readmit(session, record)
 
@@ -319,8 +317,6 @@ def _as_reference(dependency: Dependency) -> Reference:
 
 
 def _dependencies(session: FetchSession, record: ImageRecord) -> tuple[Dependency, ...]:
-    from podctl.plugins import image_format
+    from podctl.images.converted import image_of
 
-    manifest = session.store.manifest(record.key)
-    image: Image = image_format(record.format).image(manifest)
-    return image.dependencies
+    return image_of(session.store, record, remember=True).dependencies

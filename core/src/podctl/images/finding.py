@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from podctl.errors import InvalidInput, ManifestInvalid, NotFound, StoreCorrupt
-from podctl.model.imagedocument import parse_document
-from podctl.model.names import registry_identifier
 
 if TYPE_CHECKING:
     from podctl.model.imagedocument import ImageDocument
@@ -47,6 +44,10 @@ def find_digest(store: Store, name: str, digest: str) -> ImageRecord | None:
     Args:
         digest: `sha256:` or `sha512:` and the digits, checked.
     """
+    import hashlib
+
+    from podctl.model.names import registry_identifier
+
     algorithm, _, digits = digest.partition(":")
     try:
         identifier = registry_identifier(name)
@@ -77,6 +78,9 @@ def _layered(store: Store) -> list[ImageRecord]:
 
 def _document(store: Store, record: ImageRecord) -> ImageDocument | None:
     """An image's documents; None where they are damaged, or gone."""
+    # Not at the top: what was delivered last is found without them.
+    from podctl.model.imagedocument import parse_document
+
     try:
         return parse_document(store.manifest(record.key))
     except (StoreCorrupt, ManifestInvalid, NotFound):

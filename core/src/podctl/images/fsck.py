@@ -22,7 +22,7 @@ from podctl.model.imagedocument import (
 )
 from podctl.store import document_key
 from podctl.store.fsck import Finding, Structure
-from podctl.store.layout import IMAGES, LAYERS, TREES
+from podctl.store.layout import IMAGES, LAYERS, TREES, VERIFIED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,11 +41,14 @@ class StoreCheck:
         self._structure = Structure(store)
         #: blob -> the image it is, once it was read
         self._identified: dict[str, str] = {}
+        #: root's notes and views that are told of already
+        self._told: set[str] = set()
 
     def findings(self) -> Iterator[Finding]:
         """Yield what is wrong: places and records first, content after."""
         structure = self._structure
         found = list(structure.check())
+        self._told = {one.path for one in found if one.path.startswith(f"{VERIFIED}/")}
         for finding in found:
             repair = finding.repair
             if finding.path.startswith(f"{IMAGES}/") and repair is None:
@@ -83,7 +86,9 @@ class StoreCheck:
             return
         repair = partial(self._verify_again, record)
         for problem in found.problems:
-            yield Finding(f"{problem.place}{problem.path}", problem.text, repair)
+            path = f"{problem.place}{problem.path}"
+            if path not in self._told:
+                yield Finding(path, problem.text, repair)
 
     def _unusable(self, record: ImageRecord, error: PodctlError) -> Finding:
         """What an image would have to be compared with is damaged."""

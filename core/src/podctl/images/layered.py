@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from podctl.errors import FetchFailed, ManifestInvalid, StoreCorrupt, TrustRefused
 from podctl.images.admit import SCHEMES, judge, signature_check
+from podctl.images.converted import remember_image
 from podctl.images.finding import delivered, remote_url
 from podctl.images.ingest import verdict_from_json, verdict_to_json
 from podctl.images.pull import LayerSource, Pull
@@ -101,6 +102,7 @@ def take_in(
         )
     if session.store.privileged:
         session.store.mark_verified(record.key, verification)
+        remember_image(session.store, record.key, image)
     return record
 
 
@@ -124,6 +126,7 @@ def readmit_layered(
     verification = judge(session, image, verdict)
     unpack_stored(session, form, record, image)
     session.store.mark_verified(record.key, verification)
+    remember_image(session.store, record.key, image)
 
 
 def stored_image(session: FetchSession, form: FormatHandle, record: ImageRecord) -> Image:

@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import NotFound, Refused, StoreCorrupt
+from podctl.images.converted import image_of
 from podctl.model.plan import RootFilesystem
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ class _Walk:
         if image is None:
             if self._check is not None:
                 self._check(record)
-            image = self._images[record.key] = parse(self._store, record)
+            image = self._images[record.key] = image_of(self._store, record)
             check_layers(record, image)
         return image
 
@@ -314,16 +315,3 @@ def check_layers(record: ImageRecord, image: Image) -> None:
             f'record of image "{record.key}" does not fit its documents',
             hint="run podctl fsck --repair",
         )
-
-
-def parse(store: Store, record: ImageRecord) -> Image:
-    """Read an image's manifest by its format; root reads its own copy.
-
-    Raises:
-        ManifestInvalid: it breaks the format.
-        NotFound, StoreCorrupt: it is not there, or not readable.
-    """
-    from podctl.plugins import image_format
-
-    image: Image = image_format(record.format).image(store.manifest(record.key))
-    return image

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from podctl.errors import StoreCorrupt
+from podctl.images.converted import installation, renew_view
 from podctl.images.stored import describe_document, renew, reread
 from podctl.images.verifying import (
     Problem,
@@ -16,7 +17,8 @@ from podctl.images.verifying import (
     told,
 )
 from podctl.model.imagedocument import MAX_DOCUMENT
-from podctl.store.layout import IMAGES
+from podctl.store.layout import IMAGES, VERIFIED, VIEW
+from podctl.store.views import view_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +63,10 @@ def verify_layered(
     if in_record and repair:
         with store.staging(unpack=False) as staging:
             renew(store, staging, right, record)
-    return Verified(rendered, tuple(problems + in_record))
+    in_view = told(_view_problems(store, record.key, image), tell)
+    if in_view and repair:
+        renew_view(store, record.key, image)
+    return Verified(rendered, tuple(problems + in_record + in_view))
 
 
 def rebuild(store: Store, document: bytes, record: ImageRecord | None) -> None:
@@ -127,6 +132,12 @@ def _record_problems(store: Store, record: ImageRecord, right: StagedImage) -> I
         yield Problem(blob, "", "is missing")
     elif _content(store, blob) != right.manifest:
         yield Problem(blob, "", "has other content")
+
+
+def _view_problems(store: Store, key: str, image: Image) -> Iterator[Problem]:
+    problem = view_problem(store, key, image, installation(FORMAT))
+    if problem is not None:
+        yield Problem(f"{VERIFIED}/{key}{VIEW}", "", problem)
 
 
 def _content(store: Store, name: str) -> bytes | None:

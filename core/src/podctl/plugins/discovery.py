@@ -19,11 +19,13 @@ class Installed:
     Args:
         providers: all of them.
         indexed: whether a fresh index knew them, so that stevedore need not be asked.
+        state: a text that changes whenever a distribution is installed, upgraded or removed.
     """
 
-    def __init__(self, providers: Sequence[Provider], *, indexed: bool) -> None:
+    def __init__(self, providers: Sequence[Provider], *, indexed: bool, state: str = "") -> None:
         self.providers = sorted(providers)
         self.indexed = indexed
+        self.state = state
 
     def find(self, family: Family, name: str) -> Provider:
         """The one provider of `name`.
@@ -70,6 +72,8 @@ def refuse_conflict(offers: Sequence[Provider]) -> None:
 def installed() -> Installed:
     """Look at what is installed now, through the index where it is fresh."""
     from podctl.plugins.index import providers
+    from podctl.plugins.installed import fingerprint
 
-    found, indexed = providers()
-    return Installed(found, indexed=indexed)
+    state = fingerprint()
+    found, indexed = providers(state)
+    return Installed(found, indexed=indexed, state=state)

@@ -18,9 +18,14 @@ _ROOT_DIRECTORY = "/var/cache/podctl"
 _MAX_BYTES = 4 << 20
 
 
-def providers() -> tuple[list[Provider], bool]:
-    """All installed providers, and whether a fresh index knew them."""
-    fingerprint = installed.fingerprint()
+def providers(fingerprint: str | None = None) -> tuple[list[Provider], bool]:
+    """All installed providers, and whether a fresh index knew them.
+
+    Args:
+        fingerprint: of what is installed now, where that is known.
+    """
+    if fingerprint is None:
+        fingerprint = installed.fingerprint()
     where = directory()
     known = read(where, fingerprint) if where else None
     if known is not None:

@@ -8,25 +8,8 @@ from podctl.errors import NotFound
 
 if TYPE_CHECKING:
     from podctl.images.session import FetchSession
-    from podctl.model.image import Image
     from podctl.pods.compose import PodImage
     from podctl.store import ImageRecord, Store
-
-
-def parse(form: str, manifest: bytes) -> Image:
-    """Read an image's manifest. appc's is the format of core's own documents, and needs no plugin.
-
-    Raises:
-        ManifestInvalid: it breaks its schema.
-        PluginMissing: nothing installed reads the format.
-    """
-    if form == "aci":
-        from podctl.model.image import parse_aci_image
-
-        return parse_aci_image(manifest)
-    from podctl.plugins import image_format
-
-    return image_format(form).image(manifest)
 
 
 def obtain(session: FetchSession, text: str, policy: str, signature: str | None) -> PodImage:
@@ -34,7 +17,7 @@ def obtain(session: FetchSession, text: str, policy: str, signature: str | None)
     from podctl.images.fetch import ensure_image
 
     record = ensure_image(session, text, policy=policy, signature_file=signature)
-    return _with_manifest(session.store, record)
+    return _with_image(session.store, record)
 
 
 def stored(store: Store, text: str) -> PodImage:
@@ -63,10 +46,11 @@ def stored(store: Store, text: str) -> PodImage:
         raise NotFound(
             f'image "{text}" is not in the store', hint="--dry-run fetches nothing: fetch it first"
         )
-    return _with_manifest(store, record)
+    return _with_image(store, record)
 
 
-def _with_manifest(store: Store, record: ImageRecord) -> PodImage:
+def _with_image(store: Store, record: ImageRecord) -> PodImage:
+    from podctl.images.converted import image_of
     from podctl.pods.compose import PodImage
 
-    return PodImage(record, parse(record.format, store.manifest(record.key)))
+    return PodImage(record, image_of(store, record))

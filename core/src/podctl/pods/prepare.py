@@ -221,7 +221,8 @@ def _make_volumes(
         os.mkdir(path, _PRIVATE)
         os.chown(path, volume.uid, volume.gid)
         os.chmod(path, volume.mode)
-    if any(app.converted for app in manifest.apps):
+    # What may be filled is among the empty volumes.
+    if wanted and any(app.converted for app in manifest.apps):
         from podctl.pods.filling import fill_volumes
 
         fill_volumes(pod.directory, manifest, roots)

@@ -17,6 +17,7 @@ from podctl.store.layout import (
     FRESH,
     IMAGES,
     LAYERS,
+    NOTE,
     OWN_REMOTES,
     PARTIAL,
     PARTIAL_STATE,
@@ -32,6 +33,7 @@ from podctl.store.layout import (
     TREES,
     UNFINISHED,
     VERIFIED,
+    VIEW,
     name_of,
 )
 from podctl.store.leftovers import left_record
@@ -303,7 +305,8 @@ class Structure:
             name = f"{VERIFIED}/{leaf}"
             if name == OWN_REMOTES or leaf.startswith(UNFINISHED):
                 continue
-            if not is_digest(leaf.removesuffix(".json"), "sha512-", 64):
+            key, end = os.path.splitext(leaf)
+            if end not in (NOTE, VIEW) or not is_digest(key, "sha512-", 64):
                 yield Finding(name, "is no verification", partial(self.quarantine, name))
                 continue
             wrong = list(self._mode(name, PRIVATE_FILE, stat.S_IFREG, self.quarantine))
@@ -311,11 +314,19 @@ class Structure:
             if any(finding.unusable for finding in wrong):
                 continue
             try:
-                parse_verification(self._area.read(name, MAX_RECORD), name)
+                self._read_note(name, key, end)
             except (OSError, ValueError, StoreCorrupt) as error:
                 problem = error.message if isinstance(error, PodctlError) else str(error)
-                # Root verifies the image again before it uses it.
+                # Root verifies the image again, or reads its documents, before it uses it.
                 yield Finding(name, problem, partial(self.remove, name))
+
+    def _read_note(self, name: str, key: str, end: str) -> None:
+        if end == VIEW:
+            from podctl.store.views import MAX_VIEW, unseal_view
+
+            unseal_view(self._area.read(name, MAX_VIEW), key)
+        else:
+            parse_verification(self._area.read(name, MAX_RECORD), name)
 
     def _temporary(self, leaf: str) -> Iterator[Finding]:
         name = f"{TEMPORARY}/{leaf}"

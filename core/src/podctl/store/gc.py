@@ -10,7 +10,17 @@ import time
 from typing import TYPE_CHECKING
 
 from podctl.errors import StoreCorrupt
-from podctl.store.layout import BLOBS, LAYERS, PARTIAL, PARTIAL_STATE, TEMPORARY, TREES, VERIFIED
+from podctl.store.layout import (
+    BLOBS,
+    LAYERS,
+    NOTE,
+    PARTIAL,
+    PARTIAL_STATE,
+    TEMPORARY,
+    TREES,
+    VERIFIED,
+    VIEW,
+)
 from podctl.store.leftovers import clear_leftovers, forget
 from podctl.store.records import is_digest
 from podctl.store.removal import remove_layer, remove_record, remove_tree_id
@@ -126,7 +136,7 @@ def _collect_shared(
         doomed += [path for name in names if (path := f"{BLOBS}/{shard}/{name}") not in blobs]
     keys = {record.key for record in records}
     for name in store.area.names(VERIFIED):
-        key = name.removesuffix(".json")
+        key = name.removesuffix(NOTE).removesuffix(VIEW)
         if is_digest(key, "sha512-", 64) and key not in keys:
             doomed.append(f"{VERIFIED}/{name}")
     doomed += _old_downloads(store, grace)

@@ -28,6 +28,8 @@ LAYERS, VERIFIED, TREES = "layers", "verified", "trees"
 OWN_REMOTES = "verified/remotes"
 SHARED = ("cas", "cas/blobs", BLOBS, IMAGES, REMOTES, TEMPORARY)
 PRIVATE = (LAYERS, VERIFIED, OWN_REMOTES, TREES)
+#: Ends of names in `verified`, after an image ID: why it may be used, and root's view of it.
+NOTE, VIEW = ".json", ".image"
 
 #: Beginning of the names of what is being made, or being deleted, in `layers` and `trees`.
 UNFINISHED = ".tmp-"
@@ -80,7 +82,11 @@ class Layout:
 
     def verification(self, key: str) -> str:
         """Absolute path of root's note of why an image may be used."""
-        return f"{self.top}/{VERIFIED}/{key}.json"
+        return f"{self.top}/{VERIFIED}/{key}{NOTE}"
+
+    def view(self, key: str) -> str:
+        """Absolute path of what root made of a layered image's documents."""
+        return f"{self.top}/{VERIFIED}/{key}{VIEW}"
 
     def shared(self) -> bool:
         """Whether a group shares `cas` (`podctl setup-data-dir` has been here)."""
@@ -109,6 +115,6 @@ class Layout:
 
 def name_of(url: str) -> str:
     """A file name for a URL."""
-    import hashlib
+    from podctl.store.digests import sha256_hex
 
-    return hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()
+    return sha256_hex(url.encode(errors="surrogateescape"))

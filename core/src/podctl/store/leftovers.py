@@ -15,6 +15,7 @@ from podctl.errors import StoreCorrupt
 from podctl.store.layout import (
     FRESH,
     LAYERS,
+    NOTE,
     OWN_REMOTES,
     REMOVED,
     STAGE,
@@ -22,6 +23,7 @@ from podctl.store.layout import (
     TREES,
     UNFINISHED,
     VERIFIED,
+    VIEW,
 )
 from podctl.store.records import MAX_RECORD, is_digest, parse_image, unseal
 from podctl.sys.files import remove_tree
@@ -109,7 +111,7 @@ def forget(store: Store, record: ImageRecord) -> list[str]:
         needed.update(record.blobs)
     doomed = [store.layout.blob(blob) for blob in set(record.needs) - needed]
     if not any(other.key == record.key for other in others) and store.privileged:
-        doomed.append(f"verified/{record.key}.json")
+        doomed += [f"{VERIFIED}/{record.key}{end}" for end in (NOTE, VIEW)]
     for name in doomed:
         try:
             store.area.remove(name)

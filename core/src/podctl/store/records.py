@@ -140,12 +140,15 @@ def dump(record: NamedTuple) -> bytes:
     return seal(value)
 
 
-def seal(value: dict[str, Any]) -> bytes:
+def seal(value: dict[str, Any], *, ordered: bool = False) -> bytes:
     """A JSON object that begins with the CRC-32 of all that follows, so that damage shows.
 
     It is no protection against a person: who may write the file may write the sum.
+
+    Args:
+        ordered: whether the order of members says something; else it is the alphabet's.
     """
-    rest = json.dumps(value, sort_keys=True).encode()[1:] + b"\n"
+    rest = json.dumps(value, sort_keys=not ordered).encode()[1:] + b"\n"
     return b'{"crc32": "%08x", %b' % (zlib.crc32(rest), rest)
 
 

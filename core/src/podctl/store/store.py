@@ -581,9 +581,9 @@ def write_notes(layer: StagedLayer, manifest: bytes | None) -> None:
 
 def document_key(document: bytes) -> str:
     """The image ID of a layered image: of all its documents, and of what it was asked for by."""
-    import hashlib
+    from podctl.store.digests import sha512_hex
 
-    return f"sha512-{hashlib.sha512(document).hexdigest()[:KEY_DIGITS]}"
+    return f"sha512-{sha512_hex(document)[:KEY_DIGITS]}"
 
 
 def _digest(signature: bytes | None) -> str:

@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from podctl.store.copying import Source, merge
+from podctl.store.digests import sha512_hex
 from podctl.store.layout import PRIVATE_FILE, TREES, UNFINISHED
 from podctl.store.records import is_digest, seal, unseal
 from podctl.store.staging import lock_directory
@@ -42,10 +43,8 @@ def tree_id(keys: Iterable[str], whitelists: str) -> str:
         whitelists: which whitelists hold for which of them; two ways to reach the same images
             may differ in that.
     """
-    import hashlib
-
     text = ",".join(keys) + "\n" + whitelists
-    return f"deps-sha512-{hashlib.sha512(text.encode()).hexdigest()[:64]}"
+    return f"deps-sha512-{sha512_hex(text.encode())[:64]}"
 
 
 def finished(store: Store, name: str) -> str | None:
