@@ -105,7 +105,8 @@ class LazyGroup(click.Group):
         shown = f"{ctx.info_name} {name}" if ctx.parent else name
         ctx.ensure_object(Globals).command = shown
         rest = args[1:]
-        if not isinstance(command, LazyGroup):
+        # Words with images among them are sorted by the command itself.
+        if not isinstance(command, LazyGroup) and not getattr(command, "sorts_words", False):
             rest = normalise(command.params, rest, interspersed=command.allow_interspersed_args)
         return name, command, rest
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from podctl.model.plan import FlavorDescription
     from podctl.plugins import FlavorHandle
     from podctl.pods.compose import PodImage, PodSettings
+    from podctl.pods.kept import Keeping
     from podctl.pods.prepare import Contents
     from podctl.pods.prepared import RunSettings
     from podctl.store import Store
@@ -31,6 +32,8 @@ _MAX_MANIFEST = 4 << 20
 
 class ImagesCommand(click.Command):
     """A command whose arguments are images, each with flags and arguments of its own."""
+
+    sorts_words = True
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -135,6 +138,8 @@ run_flags = _together(
     ),
     click.option("--hostname", metavar="NAME", help="Host name of the pod."),
     click.option("--ipc", type=click.Choice(["auto", "private", "parent"]), help="IPC namespace."),
+    flag("-d", "--detach", help="Leave the pod running, print its UUID; see logs."),
+    flag("--rm", help="Remove the pod when it ends; podctl stays as its parent."),
     flag("--mds-register", help="Register with the metadata service."),
     flag("--dry-run", help="Print the launch plan; do nothing, write nothing."),
     click.option(
@@ -339,6 +344,21 @@ def _read(path: str, limit: int, option: str) -> bytes:
     if len(data) > limit:
         raise UsageError(f"{option}: {path} is longer than {limit} bytes")
     return data
+
+
+def keeping(options: Globals, given: dict[str, Any]) -> Keeping | None:
+    """Whether the pod has a parent, and what for; None where this process is to become it.
+
+    Raises:
+        UsageError: a detached pod cannot have the terminal.
+    """
+    if not given["detach"] and not given["rm"]:
+        return None
+    if given["detach"] and given["interactive"]:
+        raise UsageError("--detach and --interactive exclude each other")
+    from podctl.pods.kept import Keeping
+
+    return Keeping(given["detach"], os.path.realpath(options.data_dir) if given["rm"] else "")
 
 
 def pod_name(given: dict[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ from podctl.cli.podflags import (
     Decision,
     ImagesCommand,
     flavor_of_flags,
+    keeping,
     manifest_flags,
     pod_name,
     print_plan,
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
 def command(options: Globals, /, uuid_file_save: str | None, **given: Any) -> None:
     """Choose the flavor, refuse what it cannot do, prepare, and become the pod."""
     options.require_root()
-    from podctl.cli.output import say
+    from podctl.cli.output import out, say
     from podctl.pods.directories import PodDirectories
     from podctl.pods.start import Starter
 
-    name = pod_name(given)
+    name, kept = pod_name(given), keeping(options, given)
     flavor = flavor_of_flags(options, given)
     settings = run_settings(options, flavor.describe(), given)
     store = options.store()
@@ -51,4 +52,4 @@ def command(options: Globals, /, uuid_file_save: str | None, **given: Any) -> No
     if given["dry_run"]:
         print_plan(starter.plan_run(decide), given["form"])
     else:
-        starter.run(decide, uuid_announcer(uuid_file_save))
+        out(starter.run(decide, uuid_announcer(uuid_file_save), kept))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from podctl.cli.podflags import print_plan, run_flags, run_settings
+from podctl.cli.podflags import keeping, print_plan, run_flags, run_settings
 
 if TYPE_CHECKING:
     from podctl.cli.context import Globals
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def command(options: Globals, /, uuid: str, **given: Any) -> None:
     """Find the pod, refuse what its flavor cannot do, and become it."""
     options.require_root()
-    from podctl.cli.output import say
+    from podctl.cli.output import out, say
     from podctl.errors import PodStateError
     from podctl.pods.directories import PREPARED, PodDirectories
     from podctl.pods.find import find
@@ -27,6 +27,7 @@ def command(options: Globals, /, uuid: str, **given: Any) -> None:
     from podctl.pods.release import flavor_of
     from podctl.pods.start import PreparedStarter
 
+    kept = keeping(options, given)
     pods = PodDirectories(options.data_dir)
     pod = find(pods, uuid)
     if pod.place != PREPARED:
@@ -37,4 +38,5 @@ def command(options: Globals, /, uuid: str, **given: Any) -> None:
     if given["dry_run"]:
         print_plan(starter.plan(pod, flavor, settings), given["form"])
     else:
-        starter.run(pod, flavor, settings)
+        starter.run(pod, flavor, settings, kept)
+        out(pod.uuid)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from podctl.errors import PodStateError
 from podctl.pods.directories import PREPARED, RUN
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from podctl.model.podmanifest import PodManifest
     from podctl.plugins import FlavorHandle
     from podctl.pods.directories import LockedPod, Pod, PodDirectories
+    from podctl.pods.kept import Keeping
     from podctl.pods.prepared import RunSettings
     from podctl.store import Store
 
@@ -72,19 +73,24 @@ class Starter:
                 raise
         return pod.uuid
 
-    def run(self, decide: Decide, announce: Callable[[str], None]) -> NoReturn:
-        """Prepare a pod and become it."""
+    def run(
+        self, decide: Decide, announce: Callable[[str], None], keeping: Keeping | None = None
+    ) -> str:
+        """Prepare a pod and become it, or (`keeping`) start it; returns its UUID when it was
+        detached."""
         pod, (contents, roots) = self._build(decide, announce, check=check_sources)
         try:
             self._pods.move(pod, RUN, durable=False)
             prepared = assemble(
                 pod.uuid, pod.directory, contents.manifest, contents.settings, roots
             )
-            self._become(prepared, pod)
-        except BaseException:
+            self._become(prepared, pod, keeping)
+        except BaseException as error:
             # Nothing of the app has run: leave no pod that looks as if it had.
-            discard(pod, self._pods)
+            if not getattr(error, "has_ended", False):
+                discard(pod, self._pods)
             raise
+        return pod.uuid
 
     def plan_run(self, decide: Decide) -> LaunchPlan:
         """The plan `run` would carry out. Nothing is written."""
@@ -143,13 +149,12 @@ class Starter:
         self._say(f'disabling overlay support: "{problem}"')
         return contents._replace(overlay=False)
 
-    def _become(self, prepared: PreparedPod, pod: LockedPod) -> NoReturn:
+    def _become(self, prepared: PreparedPod, pod: LockedPod, keeping: Keeping | None) -> None:
         from podctl.plugins import events
-        from podctl.pods.launch import launch
 
         plan = self._flavor.plan(prepared)
         events(self._say).pod_starting(prepared, plan)
-        launch(plan, prepared, pod.lock_fd)
+        _launch(plan, prepared, pod, keeping)
 
 
 class PreparedStarter:
@@ -170,14 +175,19 @@ class PreparedStarter:
             raise PodStateError(f'pod "{pod.uuid}" is not prepared')
         return flavor.plan(self._as_it_would_run(pod, settings))
 
-    def run(self, pod: Pod, flavor: FlavorHandle, settings: RunSettings) -> NoReturn:
-        """Become a prepared pod. A pod runs once.
+    def run(
+        self,
+        pod: Pod,
+        flavor: FlavorHandle,
+        settings: RunSettings,
+        keeping: Keeping | None = None,
+    ) -> None:
+        """Become a prepared pod, or (`keeping`) start it. A pod runs once.
 
         Raises:
             PodStateError: it is not prepared, or another process is about to run or remove it.
         """
         from podctl.plugins import events
-        from podctl.pods.launch import launch
         from podctl.sys.files import write_atomic
 
         locked = self._pods.take(pod) if pod.place == PREPARED else None
@@ -190,7 +200,7 @@ class PreparedStarter:
         kept = settings._replace(options=prepared.options).to_bytes()
         write_atomic(locked.path(SETTINGS), kept, mode=0o640, durable=False)
         self._pods.move(locked, RUN, durable=True)
-        launch(plan, prepared, locked.lock_fd)
+        _launch(plan, prepared, locked, keeping)
 
     def _as_it_would_run(self, pod: Pod, settings: RunSettings) -> PreparedPod:
         manifest, before, roots = load_parts(pod.directory)
@@ -198,6 +208,18 @@ class PreparedStarter:
         settings = settings._replace(options={**before.options, **settings.options})
         directory = self._pods.path(RUN, pod.uuid)
         return assemble(pod.uuid, directory, manifest, settings, roots)
+
+
+def _launch(
+    plan: LaunchPlan, prepared: PreparedPod, pod: LockedPod, keeping: Keeping | None
+) -> None:
+    if keeping is None:
+        from podctl.pods.launch import launch
+
+        launch(plan, prepared, pod.lock_fd)
+    from podctl.pods.kept import launch_kept
+
+    launch_kept(plan, prepared, pod.lock_fd, keeping)
 
 
 def _sync(pod: LockedPod) -> None:

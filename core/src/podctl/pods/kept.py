@@ -1,0 +1,258 @@
+"""Starting a pod with a parent that keeps it: detached, or removed at its end.
+
+The pod's first process is forked off and carries out the launch plan; beside it, or in this
+process's place, stays the small keeper (podctl.sys.keeper) and nothing else of podctl.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from podctl.errors import PodctlError
+from podctl.pods.launch import launch
+from podctl.sys.files import flush_streams
+from podctl.sys.keeper import ABANDONED, FAILED, STARTED
+from podctl.sys.results import Failure, decode, describe_error, rebuild_error
+
+if TYPE_CHECKING:
+    from podctl.model.plan import LaunchPlan, PreparedPod
+
+#: what a process is called until it has become the pod: execve(2) never leaves a slash in a name
+_STARTING = "podctl/starting"
+_JOURNAL = "/run/systemd/journal/stdout"
+#: file in the pod's log directory that says where the output is
+IN_JOURNAL = "journal"
+_INFO, _ERROR = 6, 3
+
+
+class Keeping(NamedTuple):
+    """Why a pod has a parent.
+
+    Args:
+        detach: this process does not become the pod but leaves it running.
+        remove: data directory, if the pod is to be removed at its end; else empty.
+    """
+
+    detach: bool = False
+    remove: str = ""
+
+
+class _Streams(NamedTuple):
+    """Where an app's output goes (`out`, `err`), and what the keeper reads of it (-1: nothing)."""
+
+    app: str
+    out: int
+    err: int
+    out_end: int = -1
+    err_end: int = -1
+
+
+class AppFailed(PodctlError):
+    """The pod's first process ended before it was the app, and has said why."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__("the app could not be started")
+        self.exit_code = code
+        #: unlike after any other failure, there is a pod that has ended
+        self.has_ended = True
+
+
+def launch_kept(plan: LaunchPlan, pod: PreparedPod, lock_fd: int, keeping: Keeping) -> None:
+    """Carry out `plan` in a child. Returns when the pod runs, if it is detached; else this process
+    becomes its keeper.
+
+    Raises:
+        PodctlError: as podctl.pods.launch.launch; nothing of the app has run.
+        AppFailed: the app's program could not be executed; the pod has ended.
+    """
+    flush_streams()
+    # A signal must neither end us between fork and execve nor be lost to the pod.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    if keeping.detach:
+        _detach(plan, pod, lock_fd, keeping)
+    else:
+        _stay(plan, pod, lock_fd, keeping)
+
+
+def _stay(plan: LaunchPlan, pod: PreparedPod, lock_fd: int, keeping: Keeping) -> NoReturn:
+    """Start the pod in the foreground and become its keeper."""
+    failure, failure_end = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        _become_pod(plan, pod, lock_fd, failure_end, None)
+    os.close(failure_end)
+    error = _read_error(failure)
+    if error is not None:
+        os.waitpid(child, 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        raise error
+    words = [*_words(plan, pod, lock_fd, child, keeping), "forward=yes"]
+    _execute_keeper(words, (lock_fd,))
+
+
+def _detach(plan: LaunchPlan, pod: PreparedPod, lock_fd: int, keeping: Keeping) -> None:
+    """Start the pod and its keeper in sessions of their own."""
+    streams = _open_streams(plan, pod)
+    failure, failure_end = os.pipe2(os.O_CLOEXEC)
+    hello, hello_end = os.pipe2(os.O_CLOEXEC)
+    verdict_end, verdict = os.pipe2(os.O_CLOEXEC)
+    keeper = os.fork()
+    if keeper == 0:
+        try:
+            os.setsid()
+            child = os.fork()
+            if child == 0:
+                _become_pod(plan, pod, lock_fd, failure_end, streams)
+            os.write(hello_end, b"%d" % child)
+            words = _words(plan, pod, lock_fd, child, keeping)
+            _become_keeper(words, streams, lock_fd, verdict_end)
+        finally:
+            os._exit(254)
+    for fd in (failure_end, hello_end, verdict_end, *_ends(streams)):
+        os.close(fd)
+    _settle(keeper, failure, hello, verdict)
+
+
+def _settle(keeper: int, failure: int, hello: int, verdict: int) -> None:
+    """Find out whether the pod was started, and tell its keeper."""
+    number = os.read(hello, 32)
+    error = _read_error(failure)
+    if error is not None or not number:
+        word = ABANDONED
+    else:
+        word = FAILED if _has_died(int(number)) else STARTED
+    with suppress(BrokenPipeError):
+        os.write(verdict, word)
+    for fd in (failure, hello, verdict):
+        os.close(fd)
+    code = 0 if word == STARTED else os.waitstatus_to_exitcode(os.waitpid(keeper, 0)[1])
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if word == ABANDONED:
+        raise error or PodctlError("the pod's keeper could not be started")
+    if word == FAILED:
+        raise AppFailed(code)
+
+
+def _has_died(pid: int) -> bool:
+    """Whether a process that can become the pod no more has not become it. Its keeper does not
+    reap it before it was told the verdict."""
+    with open(f"/proc/{pid}/comm", "rb") as file:
+        return file.read().rstrip(b"\n") == _STARTING.encode()
+
+
+def _become_pod(
+    plan: LaunchPlan,
+    pod: PreparedPod,
+    lock_fd: int,
+    failure_end: int,
+    streams: _Streams | None,
+) -> NoReturn:
+    """Carry out the plan; what goes wrong is told through `failure_end`, which execve closes."""
+    try:
+        if os.environ.get("LISTEN_PID") == str(os.getppid()) and streams is None:
+            os.environ["LISTEN_PID"] = str(os.getpid())
+        with open("/proc/self/comm", "w") as file:
+            file.write(_STARTING)
+        if streams is not None:
+            os.setsid()
+            _replace_streams(_open_null(), streams.out, streams.err)
+        launch(plan, pod, lock_fd)
+    except BaseException as error:
+        os.write(failure_end, describe_error(error))
+    finally:
+        os._exit(254)
+
+
+def _read_error(failure: int) -> PodctlError | None:
+    """What kept the child from becoming the pod; None once nothing can any more."""
+    data = b""
+    while part := os.read(failure, 1 << 16):
+        data += part
+    if not data:
+        return None
+    found = decode(data)
+    assert isinstance(found, Failure)
+    return rebuild_error(found, "the start of the pod")
+
+
+def _words(
+    plan: LaunchPlan, pod: PreparedPod, lock_fd: int, child: int, keeping: Keeping
+) -> list[str]:
+    words = [f"child={child}", f"directory={pod.directory}", f"lock={lock_fd}"]
+    if not plan.apps:
+        # The first process is the app itself: nobody else could record how it ended.
+        words.append(f"record={pod.apps[0].name}")
+    if keeping.remove:
+        words.append(f"remove={keeping.remove}")
+    return words
+
+
+def _become_keeper(words: list[str], streams: _Streams, lock_fd: int, verdict_end: int) -> NoReturn:
+    tell = os.dup(2)
+    kept = [lock_fd, verdict_end, tell]
+    words += [f"verdict={verdict_end}", f"tell={tell}"]
+    if streams.out_end >= 0:
+        kept += [streams.out_end, streams.err_end]
+        words.append(f"streams={streams.app}:{streams.out_end}:{streams.err_end}")
+    _replace_streams(_open_null(), _open_null(), _open_null())
+    os.chdir("/")
+    _execute_keeper(words, kept)
+
+
+def _execute_keeper(words: list[str], kept: tuple[int, ...] | list[int]) -> NoReturn:
+    import podctl.sys.keeper as program
+
+    for fd in kept:
+        os.set_inheritable(fd, True)
+    path = os.path.abspath(program.__file__)
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    os.execve(sys.executable, [sys.executable, "-ISE", path, *words], environment)
+
+
+def _open_null() -> int:
+    return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+
+
+def _replace_streams(*fds: int) -> None:
+    for number, fd in enumerate(fds):
+        os.dup2(fd, number, inheritable=True)
+
+
+def _ends(streams: _Streams) -> set[int]:
+    return {streams.out, streams.err, streams.out_end, streams.err_end} - {-1}
+
+
+def _open_streams(plan: LaunchPlan, pod: PreparedPod) -> _Streams:
+    """Where the output goes: to the journal where there is one, else to files by the keeper."""
+    app = pod.apps[0].name
+    directory = f"{pod.directory}/logs"
+    os.mkdir(directory, 0o700)
+    if os.path.exists(_JOURNAL):
+        out = _open_journal(f"podctl-{pod.uuid}/{app}", _INFO)
+        err = _open_journal(f"podctl-{pod.uuid}/{app}", _ERROR)
+        if out is not None and err is not None:
+            os.close(os.open(f"{directory}/{IN_JOURNAL}", os.O_WRONLY | os.O_CREAT, 0o600))
+            return _Streams(app, out, err)
+    out_end, out_pipe = os.pipe2(os.O_CLOEXEC)
+    err_end, err_pipe = os.pipe2(os.O_CLOEXEC)
+    return _Streams(app, out_pipe, err_pipe, out_end, err_end)
+
+
+def _open_journal(identifier: str, priority: int) -> int | None:
+    """A stream to journald, as sd_journal_stream_fd(3) opens it; None where nobody listens."""
+    import socket
+
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        connection.connect(_JOURNAL)
+        connection.shutdown(socket.SHUT_RD)
+        # Identifier, unit, priority, prefixes of levels, forwarding to syslog, kmsg and console.
+        connection.sendall(f"{identifier}\n\n{priority}\n0\n0\n0\n0\n".encode())
+    except OSError:
+        connection.close()
+        return None
+    return connection.detach()

@@ -1,0 +1,134 @@
+"""Pods with a parent: --detach, and --rm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import World
+
+NAME = "pods.example/busybox"
+pytestmark = pytest.mark.root
+
+
+def detach(world: World, script: str, *flags: str) -> str:
+    """Start a detached pod of the shell; returns its UUID."""
+    line = ["run", "--stage1=fly", "-d", *flags, NAME, "--exec=/bin/sh", "--", "-c", script]
+    return world.must(*line).strip()
+
+
+def keepers(world: World) -> list[int]:
+    """Processes that keep a pod of this data directory."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                words = file.read()
+        except OSError:
+            continue
+        if b"sys/keeper.py" in words and os.fsencode(world.data) in words:
+            found.append(int(name))
+    return found
+
+
+def until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+class TestDetach:
+    def test_prints_the_uuid_and_leaves_the_pod_running(self, world: World) -> None:
+        uuid = detach(world, "exec sleep 600")
+        try:
+            status = world.status(uuid)
+            assert status["state"] == "running"
+            pid = int(status["pid"])
+            assert os.getsid(pid) == pid
+            assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
+        finally:
+            world.must("stop", "--force", uuid)
+        world.must("status", "--wait=30s", uuid)
+        until(lambda: not keepers(world))
+
+    def test_the_exit_code_is_there_as_soon_as_the_pod_has_ended(self, world: World) -> None:
+        for code in (0, 7):
+            uuid = detach(world, f"exit {code}")
+            shown = world.must("status", "--wait=30s", uuid)
+            assert f"app-busybox={code}\n" in shown
+
+    def test_a_prepared_pod(self, world: World) -> None:
+        uuid = world.prepare("--exec=/bin/false")
+        assert world.must("run-prepared", "--detach", uuid) == f"{uuid}\n"
+        assert "app-busybox=1\n" in world.must("status", "--wait=30s", uuid)
+
+    def test_what_keeps_a_pod_from_starting_is_said_and_leaves_none(self, world: World) -> None:
+        done = world.podctl("run", "--stage1=fly", "-d", NAME, "--exec=/nope")
+        assert (done.code, done.out) == (127, "")
+        assert "/nope: no such program in the image" in done.err
+        assert world.pods() == {}
+        assert keepers(world) == []
+
+    def test_what_cannot_be_executed_is_said_too(self, world: World) -> None:
+        (world.top / "volume").mkdir()
+        (world.top / "volume/script").write_text("#!/nope\n")
+        (world.top / "volume/script").chmod(0o755)
+        volume = f"--volume=v,kind=host,source={world.top / 'volume'}"
+        line = ("run", "--stage1=fly", volume, "-d", NAME, "--mount=volume=v,target=/v")
+        done = world.podctl(*line, "--exec=/v/script")
+        assert (done.code, done.out) == (127, "")
+        assert "its #! interpreter /nope is not in the image" in done.err
+        (uuid,) = world.pods()
+        assert world.status(uuid)["app-busybox"] == "127"
+
+    def test_an_app_that_ends_at_once_was_started(self, world: World) -> None:
+        for _ in range(5):
+            detach(world, "exit 127")
+
+    def test_the_terminal_cannot_be_had(self, world: World) -> None:
+        done = world.podctl("run", "--stage1=fly", "-d", "--interactive", NAME)
+        assert done.code == 254
+        assert "exclude each other" in done.err
+
+
+class TestRemove:
+    def test_the_pod_is_gone_and_its_code_is_ours(self, world: World) -> None:
+        done = world.podctl(
+            "run", "--stage1=fly", "--rm", NAME, "--exec=/bin/sh", "--", "-c", "echo out; exit 7"
+        )
+        assert (done.code, done.out, done.err.splitlines()[1:]) == (7, "out\n", [])
+        assert world.pods() == {}
+
+    def test_signals_reach_the_app(self, world: World) -> None:
+        script = "trap 'echo bye; exit 9' USR1; echo ready; while :; do sleep 0.01; done"
+        process = world.start(
+            "run", "--stage1=fly", "--rm", NAME, "--exec=/bin/sh", "--", "-c", script
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGUSR1)
+        assert process.communicate(timeout=30)[0] == "bye\n"
+        assert process.returncode == 9
+        assert world.pods() == {}
+
+    def test_nothing_is_left_of_a_pod_that_cannot_start(self, world: World) -> None:
+        done = world.podctl("run", "--stage1=fly", "--rm", NAME, "--exec=/nope")
+        assert done.code == 127
+        assert world.pods() == {}
+
+    def test_detached(self, world: World) -> None:
+        detach(world, "exit 3", "--rm")
+        until(lambda: not world.pods())
+
+    def test_a_prepared_pod(self, world: World) -> None:
+        uuid = world.prepare("--exec=/bin/false")
+        assert world.podctl("run-prepared", "--rm", uuid).code == 1
+        assert world.pods() == {}
