@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 
 from podctl.sys import constants as c
 
@@ -50,6 +51,23 @@ def prctl(option: int, argument: int = 0, argument3: int = 0) -> int:
 def no_new_privileges() -> None:
     """PR_SET_NO_NEW_PRIVS: from now on execve grants nothing (setuid, file capabilities)."""
     prctl(c.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def install_filter(program: bytes) -> None:
+    """Install a seccomp filter, an array of struct sock_filter, for this thread and its children.
+
+    CAP_SYS_ADMIN or no-new-privileges is needed.
+
+    Raises:
+        OSError: the kernel has no filters (EINVAL) or refuses this one.
+    """
+    code = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog: the count, padding, and a pointer to the instructions of 8 bytes.
+    header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
+    mode, zero = ctypes.c_ulong(c.SECCOMP_MODE_FILTER), ctypes.c_ulong(0)
+    option = ctypes.c_int(c.PR_SET_SECCOMP)
+    if libc.prctl(option, mode, ctypes.c_char_p(header), zero, zero) < 0:
+        raise oserror("seccomp")
 
 
 def keep_freed_memory() -> None:

@@ -33,10 +33,23 @@ def drop_bounding(keep: Iterable[int] = (), last: int | None = None) -> None:
 
 def set_capabilities(numbers: Iterable[int]) -> None:
     """Make `numbers` the permitted and effective set; inheritable and ambient become empty."""
+    set_mask(sum(1 << number for number in set(numbers)))
+
+
+def set_mask(mask: int) -> None:
+    """Like set_capabilities, for a bit mask."""
     prctl(c.PR_CAP_AMBIENT, c.PR_CAP_AMBIENT_CLEAR_ALL)
-    mask = sum(1 << number for number in set(numbers))
     header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
     low, high = mask & 0xFFFFFFFF, mask >> 32
     data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
     if libc.capset(ctypes.byref(header), ctypes.byref(data)) < 0:
         raise oserror("capset")
+
+
+def get_permitted() -> int:
+    """The permitted set as a bit mask."""
+    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)()
+    if libc.capget(ctypes.byref(header), ctypes.byref(data)) < 0:
+        raise oserror("capget")
+    return data[1] | data[4] << 32

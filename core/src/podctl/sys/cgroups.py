@@ -1,8 +1,33 @@
-"""Control groups: where a process is, and how to be there too."""
+"""Control groups: where a process is, how to be there too, and groups of podctl's own.
+
+Versions 1 and 2 of the kernel's interface (cgroups(7)), and hosts that have both. A pod has one
+group and below it one for each app, in every hierarchy that limits something: below `podctl` in the
+hierarchy's root, or, on a host with systemd, inside the group podctl was started in; of version 2
+only where the unit has Delegate=yes, since a group with processes cannot hand on controllers.
+"""
 
 from __future__ import annotations
 
 import os
+
+from podctl.sys import constants as c
+from podctl.sys.calls import filesystem_magic
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+#: directory of podctl's groups where there is no systemd
+TOP = "podctl"
+#: what a pod has groups in: controllers of v1, of v2
+_V1 = ("blkio", "cpu", "cpuacct", "devices", "memory", "pids")
+_V2 = ("cpu", "io", "memory", "pids")
+#: of a v2 pod: what is not an app
+_OTHERS = "supervisor"
+_PROCS = "cgroup.procs"
+#: rounds of removing: a process that was killed leaves its group a moment later
+_ROUNDS = 200
+_MAGICS = frozenset({c.CGROUP_SUPER_MAGIC, c.CGROUP2_SUPER_MAGIC})
 
 
 def memberships(pid: int | str) -> dict[str, str]:
@@ -21,6 +46,8 @@ def hierarchies() -> dict[str, tuple[str, str]]:
     with open("/proc/self/mountinfo") as file:
         for line in file:
             before, _, after = line.partition(" - ")
+            if not after.startswith("cgroup"):
+                continue
             fields, (kind, _, options) = before.split(), after.split(" ", 2)
             if kind == "cgroup2":
                 found.setdefault("", (fields[4], fields[3]))
@@ -43,7 +70,329 @@ def join_cgroups_of(pid: int) -> None:
         known = mounted.get(hierarchy.split(",")[0])
         if known is None:
             raise OSError(f"the control group hierarchy {hierarchy or 'v2'} is not mounted")
-        point, below = known
-        directory = os.path.normpath(f"{point}/{os.path.relpath(path, below)}")
-        with open(f"{directory}/cgroup.procs", "w") as file:
-            file.write(str(os.getpid()))
+        join([f"{_below(known, path)}/{_PROCS}"])
+
+
+def join(files: Iterable[str]) -> None:
+    """Move the calling process into groups, given by their `cgroup.procs`. Raises OSError."""
+    for name in files:
+        fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            # The writer, whatever its number is in the reader's process namespace.
+            os.write(fd, b"0")
+        finally:
+            os.close(fd)
+
+
+class Hierarchies:
+    """The hierarchies of this host that limit something.
+
+    Attributes:
+        bases: mount point or directory -> (its controllers, whether it is of version 2): where a
+            pod's group is made.
+    """
+
+    def __init__(self) -> None:
+        self.bases: dict[str, tuple[set[str], bool]] = {}
+        self._nested: set[str] = set()
+        own = memberships("self") if os.path.isdir("/run/systemd/system") else None
+        for hierarchy, known in hierarchies().items():
+            if hierarchy and hierarchy not in _V1:
+                continue
+            base = known[0]
+            if own is not None:
+                unit = _below(known, _membership(own, hierarchy))
+                if hierarchy or _is_delegated(unit):
+                    base = unit
+                    self._nested.add(base)
+            if hierarchy:
+                self.bases.setdefault(base, (set(), False))[0].add(hierarchy)
+            elif offered := set(_read(f"{base}/cgroup.controllers").split()) & set(_V2):
+                # Devices are no controller of version 2 but programs (bpf(2)).
+                self.bases[base] = (offered | {"devices"}, True)
+
+    def controllers(self) -> set[str]:
+        """Names of version 1."""
+        found = set().union(*(names for names, _ in self.bases.values()))
+        return {"blkio" if name == "io" else name for name in found}
+
+    def group(self, base: str, uuid: str) -> str:
+        """Directory of a pod's group."""
+        return f"{base}/{TOP}-{uuid}" if base in self._nested else f"{base}/{TOP}/{uuid}"
+
+    def groups(self, uuid: str) -> list[str]:
+        """The pod's group in each hierarchy."""
+        return [self.group(base, uuid) for base in self.bases]
+
+
+def needed_controllers(limits: Mapping[str, object]) -> set[str]:
+    """Controllers, by their names of version 1, that limits take.
+
+    Args:
+        limits: the fields of podctl.model.confinement.CgroupLimits.
+    """
+    wanted = {
+        "memory_max": "memory",
+        "memory_low": "memory",
+        "cpu_milli": "cpu",
+        "cpu_shares": "cpu",
+        "pids_max": "pids",
+        "devices": "devices",
+        "io": "blkio",
+    }
+    return {name for field, name in wanted.items() if limits[field] not in (None, ())}
+
+
+class PodGroups:
+    """The control groups of one pod.
+
+    Args:
+        uuid: the pod's.
+    """
+
+    def __init__(self, uuid: str) -> None:
+        self._uuid = uuid
+        self._host = Hierarchies()
+
+    @property
+    def directories(self) -> list[str]:
+        """The pod's group in each hierarchy; made by make_app."""
+        return self._host.groups(self._uuid)
+
+    def make_app(self, app: str, limits: Mapping[str, object]) -> list[str]:
+        """Make an app's groups and set their limits.
+
+        Args:
+            limits: the fields of podctl.model.confinement.CgroupLimits.
+
+        Returns:
+            The `cgroup.procs` files that the app's first process is to be written to.
+
+        Raises:
+            OSError: the kernel refuses a group or a limit, or a limit did not take effect.
+        """
+        joined = []
+        for base, (controllers, unified) in self._host.bases.items():
+            pod = self._host.group(base, self._uuid)
+            if unified:
+                self._delegate(base, pod, controllers - {"devices"})
+            group = f"{pod}/{app}"
+            os.makedirs(group, 0o755, exist_ok=True)
+            _check_kind(group)
+            settings = _v2(limits, controllers) if unified else _v1(limits, controllers)
+            for name, value in settings:
+                _set(f"{group}/{name}", value)
+            devices = limits["devices"]
+            if unified and isinstance(devices, tuple | list):
+                from podctl.sys.devicefilter import attach
+
+                attach(group, devices)
+            joined.append(f"{group}/{_PROCS}")
+        return joined
+
+    def _delegate(self, base: str, pod: str, controllers: set[str]) -> None:
+        """Give the pod's group the controllers. A group of version 2 that hands some on has no
+        process: ours go to one beside the apps'."""
+        os.makedirs(f"{pod}/{_OTHERS}", 0o755, exist_ok=True)
+        join([f"{pod}/{_OTHERS}/{_PROCS}"])
+        words = " ".join(f"+{name}" for name in sorted(controllers))
+        for group in dict.fromkeys((base, os.path.dirname(pod), pod)):
+            _write(f"{group}/cgroup.subtree_control", words)
+
+
+def remove(directories: Iterable[str], uuid: str) -> None:
+    """Remove a pod's groups with all below, ending what still lives there. Idempotent.
+
+    Args:
+        directories: as PodGroups.directories had them.
+        uuid: the pod's; a directory that is not named for it is left alone.
+
+    Raises:
+        OSError: a group stays busy.
+    """
+    for directory in directories:
+        if uuid not in os.path.basename(directory) or not os.path.isdir(directory):
+            continue
+        _check_kind(directory)
+        _remove(directory)
+
+
+def kill(directories: Iterable[str]) -> int:
+    """Send SIGKILL to every process of groups and of those below; returns how many there were."""
+    count = 0
+    for directory in directories:
+        for group, _, _ in os.walk(directory):
+            for pid in _read(f"{group}/{_PROCS}").split():
+                # A number is at worst reused between two lines here, as for every killer without
+                # cgroup.kill; the group is asked again right after.
+                if pid != "0" and int(pid) != os.getpid():
+                    count += 1
+                    _signal(int(pid))
+    return count
+
+
+def _remove(directory: str) -> None:
+    import time
+
+    for attempt in range(_ROUNDS):
+        try:
+            for group, _, _ in os.walk(directory, topdown=False):
+                os.rmdir(group)
+            return
+        except FileNotFoundError:
+            continue
+        except OSError:
+            if attempt == _ROUNDS - 1:
+                raise
+            kill([directory])
+            time.sleep(0.005)
+
+
+def _signal(pid: int) -> None:
+    # Not contextlib: the launcher inside a pod imports next to nothing.
+    try:  # noqa: SIM105
+        os.kill(pid, 9)
+    except ProcessLookupError:
+        pass
+
+
+def _is_delegated(group: str) -> bool:
+    """Whether systemd has given the group away (systemd.resource-control(5), Delegate=)."""
+    for name in ("trusted.delegate", "user.delegate"):
+        try:
+            return os.getxattr(group, name) == b"1"
+        except OSError:
+            continue
+    return False
+
+
+def _membership(own: Mapping[str, str], hierarchy: str) -> str:
+    """Path of our group in a hierarchy, which is named by all its controllers."""
+    for names, path in own.items():
+        if hierarchy in names.split(","):
+            return path
+    return "/"
+
+
+def _below(known: tuple[str, str], path: str) -> str:
+    point, below = known
+    return os.path.normpath(f"{point}/{os.path.relpath(path, below)}")
+
+
+def _v1(limits: Mapping[str, object], controllers: set[str]) -> list[tuple[str, str]]:
+    """(file, value) of each limit in a hierarchy of version 1, in the order to write them."""
+    made: list[tuple[str, str]] = []
+    if "memory" in controllers and limits["memory_max"] is not None:
+        made.append(("memory.limit_in_bytes", str(limits["memory_max"])))
+        # Only there where the kernel counts swap too.
+        made.append(("?memory.memsw.limit_in_bytes", str(limits["memory_max"])))
+    if "memory" in controllers and limits["memory_low"] is not None:
+        made.append(("memory.soft_limit_in_bytes", str(limits["memory_low"])))
+    if "cpu" in controllers and limits["cpu_milli"] is not None:
+        quota, period = _quota(int(str(limits["cpu_milli"])))
+        made += [("cpu.cfs_period_us", str(period)), ("cpu.cfs_quota_us", str(quota))]
+    if "cpu" in controllers and limits["cpu_shares"] is not None:
+        made.append(("cpu.shares", str(limits["cpu_shares"])))
+    if "pids" in controllers and limits["pids_max"] is not None:
+        made.append(("pids.max", str(limits["pids_max"])))
+    if "blkio" in controllers:
+        for device, *rates in _io(limits):
+            files = ("read_bps", "write_bps", "read_iops", "write_iops")
+            made += [
+                (f"blkio.throttle.{file}_device", f"{device} {rate}")
+                for file, rate in zip(files, rates, strict=True)
+                if rate is not None
+            ]
+    devices = limits["devices"]
+    if "devices" in controllers and isinstance(devices, tuple | list):
+        made.append((">devices.deny", "a"))
+        made += [(">devices.allow", rule) for rule in devices]
+    return made
+
+
+def _v2(limits: Mapping[str, object], controllers: set[str]) -> list[tuple[str, str]]:
+    """(file, value) of each limit in the hierarchy of version 2."""
+    made: list[tuple[str, str]] = []
+    if "memory" in controllers and limits["memory_max"] is not None:
+        made.append(("memory.max", str(limits["memory_max"])))
+        made.append(("?memory.swap.max", "0"))
+    if "memory" in controllers and limits["memory_low"] is not None:
+        made.append(("memory.low", str(limits["memory_low"])))
+    if "cpu" in controllers and limits["cpu_milli"] is not None:
+        made.append(("cpu.max", "{} {}".format(*_quota(int(str(limits["cpu_milli"]))))))
+    if "cpu" in controllers and limits["cpu_shares"] is not None:
+        # The OCI runtimes' mapping of 2..262144 to 1..10000.
+        weight = 1 + (int(str(limits["cpu_shares"])) - 2) * 9999 // 262142
+        made.append(("cpu.weight", str(weight)))
+    if "pids" in controllers and limits["pids_max"] is not None:
+        made.append(("pids.max", str(limits["pids_max"])))
+    if "io" in controllers:
+        for device, *rates in _io(limits):
+            keys = ("rbps", "wbps", "riops", "wiops")
+            words = [
+                f"{key}={rate}" for key, rate in zip(keys, rates, strict=True) if rate is not None
+            ]
+            made.append((">io.max", " ".join((str(device), *words))))
+    return made
+
+
+def _io(limits: Mapping[str, object]) -> Sequence[Sequence[object]]:
+    found = limits["io"]
+    return found if isinstance(found, tuple | list) else ()
+
+
+def _quota(milli: int) -> tuple[int, int]:
+    """(microseconds, period) of CPU time; the kernel takes no quota below a millisecond."""
+    return (milli * 100, 100_000) if milli >= 10 else (milli * 1000, 1_000_000)
+
+
+def _set(path: str, value: str) -> None:
+    """Write a limit and see that it is there. `?` before the name: a file that may be missing; `>`:
+    one that is not read back as it was written."""
+    directory, name = os.path.split(path)
+    path = f"{directory}/{name.lstrip('?>')}"
+    if name[0] == "?" and not os.path.exists(path):
+        return
+    _write(path, value)
+    if name[0] == ">":
+        return
+    found = _read(path).strip()
+    # Bytes are rounded down to pages, rates of devices stand in lines of their own.
+    if found == value or value in found.splitlines() or _same_pages(found, value):
+        return
+    raise OSError(f"{path} says {found} after {value} was written")
+
+
+def _same_pages(found: str, value: str) -> bool:
+    if not (found.isdecimal() and value.isdecimal()):
+        return False
+    page = os.sysconf("SC_PAGE_SIZE")
+    return int(found) // page == int(value) // page
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    except OSError as error:
+        raise OSError(error.errno, f"{path} cannot be {text!r}: {error.strerror}") from None
+    finally:
+        os.close(fd)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _check_kind(directory: str) -> None:
+    """There are no links on a cgroupfs; whatever else a path might lead to is left alone."""
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if filesystem_magic(fd) not in _MAGICS:
+            raise OSError(f"{directory} is on no cgroupfs")
+    finally:
+        os.close(fd)

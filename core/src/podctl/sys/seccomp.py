@@ -6,15 +6,13 @@ at the kernel's less trodden paths, nor start a program.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
 from typing import NamedTuple
 
-from podctl.sys.calls import libc, oserror
+from podctl.sys.calls import install_filter
 
-_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _RET_ALLOW, _RET_ERRNO = 0x7FFF0000, 0x00050000
 #: bit of the x32 ABI's call numbers, a second way to every call on x86-64
 _X32 = 0x40000000
@@ -97,14 +95,11 @@ def restrict(*, network: bool) -> None:
         return
     calls = _DENIED if network else {**_DENIED, **_NETWORK}
     program = _program(abi, sorted(numbers[abi.column] for numbers in calls.values()))
-    code = ctypes.create_string_buffer(program, len(program))
-    # struct sock_fprog: the count, padding, and a pointer to the instructions.
-    header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
-    mode, zero = ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.c_ulong(0)
-    if libc.prctl(_PR_SET_SECCOMP, mode, ctypes.c_char_p(header), zero, zero) < 0:
-        error = oserror("seccomp")
+    try:
+        install_filter(program)
+    except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOSYS):
-            raise error
+            raise
 
 
 def _program(abi: _Abi, numbers: list[int]) -> bytes:
