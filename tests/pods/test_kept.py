@@ -4,45 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import pytest
+from kept_pods import NAME, detach, keepers, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from conftest import World
 
-NAME = "pods.example/busybox"
 pytestmark = pytest.mark.root
-
-
-def detach(world: World, script: str, *flags: str) -> str:
-    """Start a detached pod of the shell; returns its UUID."""
-    line = ["run", "--stage1=fly", "-d", *flags, NAME, "--exec=/bin/sh", "--", "-c", script]
-    return world.must(*line).strip()
-
-
-def keepers(world: World) -> list[int]:
-    """Processes that keep a pod of this data directory."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/cmdline", "rb") as file:
-                words = file.read()
-        except OSError:
-            continue
-        if b"sys/keeper.py" in words and os.fsencode(world.data) in words:
-            found.append(int(name))
-    return found
-
-
-def until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 class TestDetach:

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run-prepared": ("run_prepared", "Run a prepared pod"),
     "list": ("list", "List pods"),
     "status": ("status", "Show the state of a pod, or wait for it"),
+    "logs": ("logs", "Print the output of a detached pod"),
     "stop": ("stop", "Stop running pods"),
     "rm": ("rm", "Remove pods that do not run"),
     "gc": ("gc", "Remove exited pods and abandoned preparations"),

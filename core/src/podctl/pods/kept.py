@@ -16,6 +16,7 @@ from podctl.errors import PodctlError
 from podctl.pods.launch import launch
 from podctl.sys.files import flush_streams
 from podctl.sys.keeper import ABANDONED, FAILED, STARTED
+from podctl.sys.logfiles import DIRECTORY, IN_JOURNAL
 from podctl.sys.results import Failure, decode, describe_error, rebuild_error
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 #: what a process is called until it has become the pod: execve(2) never leaves a slash in a name
 _STARTING = "podctl/starting"
 _JOURNAL = "/run/systemd/journal/stdout"
-#: file in the pod's log directory that says where the output is
-IN_JOURNAL = "journal"
 _INFO, _ERROR = 6, 3
 
 
@@ -229,11 +228,13 @@ def _ends(streams: _Streams) -> set[int]:
 def _open_streams(plan: LaunchPlan, pod: PreparedPod) -> _Streams:
     """Where the output goes: to the journal where there is one, else to files by the keeper."""
     app = pod.apps[0].name
-    directory = f"{pod.directory}/logs"
-    os.mkdir(directory, 0o700)
+    directory = f"{pod.directory}/{DIRECTORY}"
+    os.makedirs(directory, 0o700, exist_ok=True)
     if os.path.exists(_JOURNAL):
-        out = _open_journal(f"podctl-{pod.uuid}/{app}", _INFO)
-        err = _open_journal(f"podctl-{pod.uuid}/{app}", _ERROR)
+        from podctl.pods.journal import identifier
+
+        out = _open_journal(identifier(pod.uuid, app), _INFO)
+        err = _open_journal(identifier(pod.uuid, app), _ERROR)
         if out is not None and err is not None:
             os.close(os.open(f"{directory}/{IN_JOURNAL}", os.O_WRONLY | os.O_CREAT, 0o600))
             return _Streams(app, out, err)

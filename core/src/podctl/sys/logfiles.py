@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: directory of a pod, and what files in it end in
 DIRECTORY, SUFFIX, OLD = "logs", ".log", ".log.1"
+#: file in that directory that says that the output is in the host's journal instead
+IN_JOURNAL = "journal"
 #: bytes after which a file is put aside; the one put aside before goes
 CAP = 8 << 20
 LOST = b"lost"
