@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from podctl.model.plan import EnterPlan, FlavorDescription, LaunchPlan, PreparedPod
     from podctl.model.reference import Reference
     from podctl.model.trusting import KeyDescription, Verdict, Verifier
+    from podctl.sys.procs import Process
 
 hookspec = pluggy.HookspecMarker("podctl")
 
@@ -230,6 +231,11 @@ class Stage1Spec:
     @hookspec(firstresult=True)
     def stage1_enter(self, pod: PreparedPod, app: str, argv: Sequence[str]) -> EnterPlan:
         """Plan a process inside a running pod, confined no less than the app."""
+
+    @hookspec(firstresult=True)
+    def stage1_processes(self, pod: PreparedPod, app: str) -> Sequence[Process]:
+        """The living processes of an app of a running pod, the app itself first; empty when it
+        does not run. Called for `kill`, `top`, `stats` and `cp`."""
 
     @hookspec(firstresult=True)
     def stage1_stop(self, pod: PreparedPod, force: bool) -> None:

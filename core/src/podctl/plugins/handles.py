@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from podctl.model.reference import Reference
     from podctl.model.trusting import KeyDescription, Verdict, Verifier
     from podctl.plugins.provider import Provider
+    from podctl.sys.procs import Process
 
     T = TypeVar("T")
 
@@ -319,6 +320,12 @@ class FlavorHandle(Handle):
         from podctl.model.plan import EnterPlan
 
         return self._ask("stage1_enter", EnterPlan, pod=pod, app=app, argv=argv)
+
+    def processes(self, pod: PreparedPod, app: str) -> tuple[Process, ...]:
+        """The living processes of an app, the app itself first."""
+        from podctl.sys.procs import Process
+
+        return self._ask_some("stage1_processes", Process, pod=pod, app=app)
 
     def stop(self, pod: PreparedPod, force: bool) -> None:
         """Ask the running pod to end, or make it end."""

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 #: name of the record in a pod's directory
 RECORD = "instance"
@@ -38,6 +38,13 @@ class Instance(NamedTuple):
         import json
 
         return json.dumps(self._asdict()) + "\n"
+
+
+class Process(NamedTuple):
+    """One process of this boot: its number, and its start in clock ticks after boot."""
+
+    pid: int
+    start_time: int
 
 
 def boot_id() -> str:
@@ -118,6 +125,24 @@ def open_instance(instance: Instance) -> int | None:
         return pidfd
     os.close(pidfd)
     return None
+
+
+def open_process(process: Process) -> int | None:
+    """A pidfd of exactly this process, or None when it is gone."""
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    if start_time(process.pid) == process.start_time:
+        return pidfd
+    os.close(pidfd)
+    return None
+
+
+def look_at(pids: Iterable[int]) -> list[Process]:
+    """Those of the processes that live."""
+    found = ((pid, start_time(pid)) for pid in pids)
+    return [Process(pid, started) for pid, started in found if started is not None]
 
 
 def scan_mount_namespaces() -> dict[int, list[int]]:

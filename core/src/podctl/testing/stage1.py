@@ -327,6 +327,25 @@ class Stage1Contract:
         assert len(app) >= 9
         assert entered == (0, "".join([*app, "mark\n"]), "")
 
+    def test_processes_of_an_app_are_its_own(self, factory: PodFactory) -> None:
+        pod = factory.pod("/bin/sh", "-c", "sleep 1000 & echo up; sleep 1001; :")
+        with self.start(pod) as process:
+            assert process.read_line() == "up\n"
+            wait_until(lambda: len(self.commands(pod)) == 3, "the app to have three processes")
+            shell, *others = self.commands(pod)
+            self.provider.stage1_stop(pod=pod, force=True)
+            process.reap()
+        assert shell.startswith("/bin/sh")
+        assert sorted(others) == ["sleep 1000", "sleep 1001"]
+
+    def commands(self, pod: PreparedPod) -> list[str]:
+        """Command lines of the app's processes."""
+        found = []
+        for pid, _ in self.provider.stage1_processes(pod=pod, app="app"):
+            with open(f"/proc/{pid}/cmdline") as file:
+                found.append(" ".join(file.read().split("\0")).strip())
+        return found
+
     def test_enter_refuses_a_pod_that_has_ended(self, factory: PodFactory) -> None:
         pod = factory.pod("/bin/true")
         self.run_app(pod)

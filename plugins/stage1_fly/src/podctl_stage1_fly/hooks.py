@@ -89,6 +89,13 @@ class Fly:
         )
 
     @hookimpl
+    def stage1_processes(self, pod: PreparedPod, app: str) -> Sequence[procs.Process]:
+        instance = _instance(pod)
+        first = [instance.pid] if procs.is_running(instance) else []
+        others = procs.pod_processes(pod.directory, instance)
+        return procs.look_at([*first, *(pid for pid in others if pid not in first)])
+
+    @hookimpl
     def stage1_stop(self, pod: PreparedPod, force: bool) -> None:
         instance = _instance(pod)
         number = signal.SIGKILL if force else pod.apps[0].stop_signal

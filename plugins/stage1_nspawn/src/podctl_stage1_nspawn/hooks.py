@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from podctl.model.plan import EnterPlan, LaunchPlan, PreparedPod
+    from podctl.sys.procs import Process
 
 
 class Nspawn:
@@ -55,6 +56,12 @@ class Nspawn:
         from podctl_stage1_nspawn.living import enter
 
         return enter(pod, app, argv)
+
+    @hookimpl
+    def stage1_processes(self, pod: PreparedPod, app: str) -> Sequence[Process]:
+        from podctl_stage1_nspawn.living import processes
+
+        return processes(pod, app)
 
     @hookimpl
     def stage1_stop(self, pod: PreparedPod, force: bool) -> None:

@@ -69,7 +69,19 @@ def enter(pod: PreparedPod, app: str, argv: Sequence[str]) -> EnterPlan:
         argv=tuple(argv),
         confinement=confinement(prepared),
         through=Through(leader, started, (*launcher(), app, "enter")),
+        users=pod.users,
     )
+
+
+def processes(pod: PreparedPod, app: str) -> list[procs.Process]:
+    """The app's processes, those who entered it among them: all that live in its mounts."""
+    instance = _instance(pod)
+    leader = leader_of(instance.pid) if procs.is_running(instance) else None
+    first = None if leader is None else app_process(pod, leader, app)
+    if first is None:
+        return []
+    own = procs.scan_mount_namespaces().get(procs.mount_namespace(first) or 0, ())
+    return procs.look_at([first, *(pid for pid in sorted(own) if pid != first)])
 
 
 def leader_of(nspawn: int) -> int | None:
