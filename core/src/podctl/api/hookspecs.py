@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from podctl.model.plan import EnterPlan, FlavorDescription, LaunchPlan, PreparedPod
     from podctl.model.reference import Reference
     from podctl.model.trusting import KeyDescription, Verdict, Verifier
-    from podctl.sys.procs import Process
 
 hookspec = pluggy.HookspecMarker("podctl")
 
@@ -233,9 +232,10 @@ class Stage1Spec:
         """Plan a process inside a running pod, confined no less than the app."""
 
     @hookspec(firstresult=True)
-    def stage1_processes(self, pod: PreparedPod, app: str) -> Sequence[Process]:
-        """The living processes of an app of a running pod, the app itself first; empty when it
-        does not run. Called for `kill`, `top`, `stats` and `cp`."""
+    def stage1_processes(self, pod: PreparedPod, app: str) -> Sequence[tuple[int, int]]:
+        """The living processes of an app of a running pod, the app itself first: number, and
+        start in clock ticks after boot (podctl.sys.procs.Process). Empty when it does not run.
+        Called for `kill`, `top`, `stats` and `cp`."""
 
     @hookspec(firstresult=True)
     def stage1_stop(self, pod: PreparedPod, force: bool) -> None:

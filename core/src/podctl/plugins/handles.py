@@ -325,7 +325,8 @@ class FlavorHandle(Handle):
         """The living processes of an app, the app itself first."""
         from podctl.sys.procs import Process
 
-        return self._ask_some("stage1_processes", Process, pod=pod, app=app)
+        found = self._ask_some("stage1_processes", tuple, optional=False, pod=pod, app=app)
+        return tuple(Process(*one) for one in found)
 
     def stop(self, pod: PreparedPod, force: bool) -> None:
         """Ask the running pod to end, or make it end."""
