@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+class UserRange(NamedTuple):
+    """The host's ids that those of a pod are, in a user namespace: 0 is `base`."""
+
+    base: int
+    size: int = 65536
+
+    def __str__(self) -> str:
+        return f"{self.base}:{self.size}"
+
+
 class Overlay(NamedTuple):
     """An overlay filesystem at `target`: `lowers` from highest to lowest priority; `flags` as of a
     Filesystem."""
@@ -32,6 +42,11 @@ class Bind(NamedTuple):
     `source` is a host path; `target` is resolved inside the app's root and never leaves it,
     whatever symbolic links the image holds; missing targets are created (a directory, or an empty
     file when the source is not a directory). With `no_devices` no device file in it can be opened.
+
+    Where the pod has users of its own, `owners` says whose its files are inside: `kept`, those
+    of the same number (refused where the filesystem cannot do that); `host`, nobody of the pod;
+    `either`, kept where that can be. What lies in the host's /dev, /proc or /sys is always the
+    host's.
     """
 
     source: str
@@ -40,6 +55,7 @@ class Bind(NamedTuple):
     read_only: bool = False
     propagation: str = "slave"
     no_devices: bool = False
+    owners: str = "kept"
 
 
 class Filesystem(NamedTuple):
@@ -169,6 +185,8 @@ class LaunchPlan(NamedTuple):
         null_input: standard input becomes /dev/null, and a terminal can only be written to.
         passes_lock: the program is told of the lock's descriptor as of a socket it is to pass on
             (sd_listen_fds(3)), for it closes all others.
+        users: the ids of its user namespace, which what is executed makes: core makes everything
+            in its roots belong to them. None keeps the host's users.
     """
 
     flavor: str
@@ -189,6 +207,7 @@ class LaunchPlan(NamedTuple):
     enters_root: bool = True
     null_input: bool = False
     passes_lock: bool = False
+    users: UserRange | None = None
 
 
 class Through(NamedTuple):
@@ -217,6 +236,7 @@ class EnterPlan(NamedTuple):
         confinement: what it is held to, if it goes through the pod's launcher.
         through: that launcher; None where core itself goes inside, which takes a pod in the
             host's process and user namespaces.
+        users: the pod's ids, if it has a user namespace.
     """
 
     pid: int
@@ -229,6 +249,7 @@ class EnterPlan(NamedTuple):
     argv: tuple[str, ...]
     confinement: Confinement = UNCONFINED
     through: Through | None = None
+    users: UserRange | None = None
 
 
 class FlavorDescription(NamedTuple):
@@ -240,6 +261,9 @@ class FlavorDescription(NamedTuple):
         networks: network names it accepts, e.g. `("host",)`; `("*",)` for any.
         options: pod and app options it carries out (`hostname`, `private-users`, `ipc`, ...).
         isolators: appc isolator names it enforces.
+        confines: fields of a record (podctl.model.confinement) it carries out; an isolator whose
+            provider changes another one is refused.
+        defaults: whether every app begins with what the isolator `default` contributes.
     """
 
     name: str
@@ -247,6 +271,8 @@ class FlavorDescription(NamedTuple):
     networks: tuple[str, ...]
     options: frozenset[str]
     isolators: frozenset[str]
+    confines: frozenset[str] = frozenset()
+    defaults: bool = False
 
 
 class RootFilesystem(NamedTuple):
@@ -307,6 +333,7 @@ class PreparedPod(NamedTuple):
         hosts: text for /etc/hosts; None leaves the image's.
         insecure: values of --insecure-options.
         interactive: whether a terminal was asked for.
+        users: ids its apps are to have in a user namespace; None for the host's.
     """
 
     uuid: str
@@ -318,3 +345,4 @@ class PreparedPod(NamedTuple):
     hosts: str | None = None
     insecure: frozenset[str] = frozenset()
     interactive: bool = False
+    users: UserRange | None = None

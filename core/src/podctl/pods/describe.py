@@ -22,6 +22,7 @@ def describe(plan: LaunchPlan) -> list[str]:
     """The plan as lines, in the order in which it is carried out."""
     namespaces = ", ".join(dict.fromkeys(("NS", *plan.namespaces)))
     lines = [f"flavor: {plan.flavor}", f"new namespaces: {namespaces}"]
+    lines += [f"private-users={plan.users}"] if plan.users is not None else []
     lines += [_describe_step(step) for step in plan.steps]
     lines.append(f"root: {plan.root or 'the host'}{', read-only' if plan.read_only_root else ''}")
     lines.append(f"working directory: {plan.working_directory}")
@@ -62,6 +63,7 @@ def plan_to_json(plan: LaunchPlan) -> dict[str, object]:
     return {
         "flavor": plan.flavor,
         "namespaces": list(dict.fromkeys(("NS", *plan.namespaces))),
+        "privateUsers": None if plan.users is None else str(plan.users),
         "root": plan.root,
         "steps": _steps_to_json(plan.steps),
         "readOnlyRoot": plan.read_only_root,
@@ -121,6 +123,7 @@ def _describe_step(step: Step) -> str:
         words = ["read-only" if step.read_only else "read-write", step.propagation]
         words += ["recursive"] if step.recursive else []
         words += ["no devices"] if step.no_devices else []
+        words += ["the host's users"] if step.owners == "host" else []
         return f"bind: {step.source} on {step.target} ({', '.join(words)})"
     if isinstance(step, Filesystem):
         words = [*step.flags, *([step.options] if step.options else [])]

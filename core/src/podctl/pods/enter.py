@@ -22,7 +22,7 @@ from podctl.sys.files import flush_streams, write_all
 from podctl.sys.namespaces import KINDS, pidfd_open, setns
 
 if TYPE_CHECKING:
-    from podctl.model.plan import EnterPlan, Through
+    from podctl.model.plan import EnterPlan, Through, UserRange
 
 #: what one process can enter: USER would need mappings first, PID a second process
 _NAMESPACES = frozenset({"NS", "UTS", "IPC", "NET", "CGROUP"})
@@ -87,12 +87,8 @@ def _enter_through(plan: EnterPlan, through: Through) -> NoReturn:
     mounts = os.open(f"/proc/{plan.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     pidfd = _open_process(through.pid, through.start_time)
     root_fd = os.open(f"/proc/{through.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    own = os.stat("/proc/self/ns/user").st_ino
-    joined = [
-        _open_namespace(through.pid, name)
-        for name in KINDS
-        if name != "USER" or os.stat(f"/proc/{through.pid}/ns/user").st_ino != own
-    ]
+    # One that is ours too cannot be joined from within a user namespace of the pod's.
+    joined = [_open_namespace(through.pid, name) for name in KINDS if _differs(through.pid, name)]
     os.close(pidfd)
     join_cgroups_of(plan.pid)
     _check_alive(plan.pid, plan.start_time)
@@ -102,14 +98,26 @@ def _enter_through(plan: EnterPlan, through: Through) -> NoReturn:
         setns(fd, flag)
     child = os.fork()
     if child == 0:
-        _become_launcher(through, root_fd, (document, mounts))
+        _become_launcher(through, root_fd, (document, mounts), plan.users)
     _wait_for(child)
 
 
-def _become_launcher(through: Through, root_fd: int, handed: tuple[int, int]) -> NoReturn:
+def _differs(pid: int, name: str) -> bool:
+    file = KINDS[name][1]
+    return os.stat(f"/proc/{pid}/ns/{file}").st_ino != os.stat(f"/proc/self/ns/{file}").st_ino
+
+
+def _become_launcher(
+    through: Through, root_fd: int, handed: tuple[int, int], users: UserRange | None
+) -> NoReturn:
     try:
         os.fchdir(root_fd)
         os.chroot(".")
+        if users is not None:
+            # Still the host's root, which is nobody here.
+            os.setgroups(())
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
         for fd in handed:
             os.set_inheritable(fd, True)
         argv = [*through.argv, *map(str, handed)]

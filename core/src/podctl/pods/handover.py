@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from podctl.errors import PodctlError, Refused
 from podctl.model.confinement import capability_mask
 from podctl.model.isolators import CAPABILITIES
+from podctl.model.plan import UserRange
 from podctl.pods.lookup import explain, find_program
 from podctl.pods.program import check_strings, prepare_program
 from podctl.sys import constants as c
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from podctl.model.confinement import Confinement
     from podctl.model.plan import AppLaunch, EnterPlan
     from podctl.pods.program import Program
+    from podctl.sys.idmap import MappedUsers
 
 #: where the launcher finds its documents, below the pod's root
 DOCUMENTS = "podctl/apps"
@@ -33,12 +36,13 @@ DOCUMENTS = "podctl/apps"
 _EXPLAINED = (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.ELIBBAD)
 
 
-def hand_over(app: AppLaunch, app_fd: int, root_fd: int) -> None:
+def hand_over(app: AppLaunch, app_fd: int, root_fd: int, users: MappedUsers | None = None) -> None:
     """Leave the document of an app in the pod's root.
 
     Args:
         app_fd: the app's root.
         root_fd: the pod's root, below which the app's lies.
+        users: whom both belong to.
 
     Raises:
         AppNotFound, AppNotExecutable: a program is missing or no program.
@@ -50,7 +54,8 @@ def hand_over(app: AppLaunch, app_fd: int, root_fd: int) -> None:
     check_strings(app.argv, app.environment)
     for tree in app.trees:
         _check_directory(app_fd, tree)
-    program = prepare_program(app_fd, app, no_new_privileges=False)
+    ids = None if users is None else UserRange(users.base, users.size)
+    program = prepare_program(app_fd, app, no_new_privileges=False, users=ids)
     document = _document(program, app.working_directory, app.confinement)
     document["root"] = os.path.join("/", os.path.relpath(app.root, _path_of(root_fd)))
     document["trees"] = list(app.trees)
@@ -60,16 +65,21 @@ def hand_over(app: AppLaunch, app_fd: int, root_fd: int) -> None:
         for name, argv in app.handlers.items()
     }
     _close(program)
+    with nullcontext() if users is None else users.owning():
+        _leave(marshal.dumps(document), app.name, root_fd)
+
+
+def _leave(document: bytes, name: str, root_fd: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(f"{DOCUMENTS}/{app.name}", flags, 0o600, dir_fd=root_fd), "wb") as file:
-        file.write(marshal.dumps(document))
+    with open(os.open(f"{DOCUMENTS}/{name}", flags, 0o600, dir_fd=root_fd), "wb") as file:
+        file.write(document)
 
 
 def entering_document(plan: EnterPlan, app_fd: int) -> bytes:
     """The document of a process that enters an app, whose root is `app_fd`."""
     import marshal
 
-    program = prepare_program(app_fd, plan, no_new_privileges=False)
+    program = prepare_program(app_fd, plan, no_new_privileges=False, users=plan.users)
     document = _document(program, plan.working_directory, plan.confinement)
     _close(program)
     return marshal.dumps(document)

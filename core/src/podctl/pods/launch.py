@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from podctl.model.plan import LaunchPlan, PreparedPod
+    from podctl.sys.idmap import MappedUsers
 
 __all__ = ["describe", "launch", "plan_to_json"]
 
@@ -55,7 +56,7 @@ def launch(plan: LaunchPlan, pod: PreparedPod, lock_fd: int | None) -> NoReturn:
     os.chdir("/")
     _new_namespaces(plan.namespaces)
     try:
-        root_fd = _build(plan, f"podctl-{pod.uuid}")
+        root_fd = _build_mapped(plan, f"podctl-{pod.uuid}")
         program = prepare_program(root_fd, plan, no_new_privileges=plan.no_new_privileges)
         _write_records(pod.directory, plan.records)
     except PodctlError:
@@ -68,16 +69,31 @@ def launch(plan: LaunchPlan, pod: PreparedPod, lock_fd: int | None) -> NoReturn:
     become(program, inherited, move=plan.root is not None and plan.enters_root)
 
 
-def _build(plan: LaunchPlan, name: str) -> int:
+def _build_mapped(plan: LaunchPlan, name: str) -> int:
+    if plan.users is None:
+        return _build(plan, name, None)
+    from podctl.sys.idmap import MappedUsers
+
+    try:
+        users = MappedUsers(*plan.users)
+    except OSError as error:
+        raise HostLacks(
+            f"no user namespace for the pod: {error.strerror}", hint="use --private-users=no"
+        ) from error
+    with users:
+        return _build(plan, name, users)
+
+
+def _build(plan: LaunchPlan, name: str, users: MappedUsers | None) -> int:
     """Build the plan's roots; returns a descriptor of what the process has as its root."""
     if not plan.apps:
-        return build_root(plan, name)
+        return build_root(plan, name, users)
     from podctl.pods.handover import cover, hand_over
 
     cover(plan.covered)
-    root_fd = build_root(plan, name)
+    root_fd = build_root(plan, name, users)
     for app in plan.apps:
-        hand_over(app, build_root(app, name), root_fd)
+        hand_over(app, build_root(app, name, users), root_fd, users)
     if plan.enters_root:
         return root_fd
     return os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -22,6 +22,7 @@ from podctl.sys.mounts import mount, mount_id, mount_setattr, move_mount, open_t
 
 if TYPE_CHECKING:
     from podctl.model.plan import AppLaunch, LaunchPlan, Step
+    from podctl.sys.idmap import MappedUsers
 
 _PROPAGATION = {"slave": c.MS_SLAVE, "private": c.MS_PRIVATE}
 _FLAGS = {
@@ -36,7 +37,7 @@ _FLAGS = {
 _SYSTEM = ("/dev", "/proc", "/sys")
 
 
-def build_root(plan: LaunchPlan | AppLaunch, name: str) -> int:
+def build_root(plan: LaunchPlan | AppLaunch, name: str, users: MappedUsers | None = None) -> int:
     """Carry out a plan's steps; returns an O_PATH descriptor of what becomes `/`.
 
     The caller has its own mount namespace, without shared mounts, and a umask of 022.
@@ -44,17 +45,23 @@ def build_root(plan: LaunchPlan | AppLaunch, name: str) -> int:
     Args:
         plan: of the pod, or of one app.
         name: what overlays are called in mountinfo; holds the pod's UUID.
+        users: whom everything in the root belongs to, instead of the users of the same number.
 
     Raises:
         PodctlError: a step failed or was refused; nothing is left but the namespace.
     """
-    return _Builder(plan, name).build()
+    builder = _Builder(plan, name, users)
+    if users is None:
+        return builder.build()
+    with users.owning():
+        return builder.build()
 
 
 class _Builder:
-    def __init__(self, plan: LaunchPlan | AppLaunch, name: str) -> None:
+    def __init__(self, plan: LaunchPlan | AppLaunch, name: str, users: MappedUsers | None) -> None:
         self.plan = plan
         self.name = name
+        self.users = users
         self.root_fd = -1
         #: mounts in which missing targets may be created
         self.writable: set[int] = set()
@@ -102,6 +109,8 @@ class _Builder:
             tree = open_tree(c.AT_FDCWD, source, c.OPEN_TREE_CLONE | c.AT_SYMLINK_NOFOLLOW)
             target = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             mount_setattr(tree, propagation=c.MS_PRIVATE)
+            if self.users is not None:
+                self.users.apply(tree)
             move_mount(tree, target)
         except OSError as error:
             raise PodctlError(f"cannot mount the root {root}: {error.strerror}") from error
@@ -111,20 +120,37 @@ class _Builder:
     def _overlay(self, step: Overlay) -> None:
         """Layers are named by descriptor, seen from /proc/self/fd: paths would need escaping
         (`:`, `,`) and a hundred of them do not fit the one page of options mount(2) takes."""
-        directories = (*step.lowers, step.upper, step.work)
-        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-        fds = [os.open(directory, flags) for directory in directories]
+        fds = self._layers(step)
         try:
             os.chdir("/proc/self/fd")
-            lowers = ":".join(str(fd) for fd in fds[:-2])
-            options = f"lowerdir={lowers},upperdir={fds[-2]},workdir={fds[-1]}"
+            upper, work, *lowers = fds[: len(step.lowers) + 2]
+            options = f"lowerdir={':'.join(map(str, lowers))},upperdir={upper},workdir={work}"
             mount(self.name, step.target, "overlay", _flags(step.flags, step.target), options)
         finally:
             os.chdir("/")
             for fd in fds:
                 os.close(fd)
         if step.target == self.plan.root:
-            self._take_root(os.open(step.target, flags | os.O_NOFOLLOW))
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._take_root(os.open(step.target, flags))
+
+    def _layers(self, step: Overlay) -> list[int]:
+        """Descriptors of the upper and the work directory, the lower ones, and what else has to
+        stay open until the overlay is mounted.
+
+        An overlay cannot be mapped itself, but lies over mapped clones of its layers. Upper and
+        work directory have to be in one mount: their parent is cloned for both.
+        """
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        if self.users is None:
+            return [os.open(path, flags) for path in (step.upper, step.work, *step.lowers)]
+        parent, name = os.path.split(step.upper)
+        if os.path.dirname(step.work) != parent:
+            raise PodctlError(f"{step.upper} and {step.work} are not in one directory")
+        writable = self.users.clone(parent)
+        entries = (name, os.path.basename(step.work))
+        fds = [os.open(entry, flags | os.O_NOFOLLOW, dir_fd=writable) for entry in entries]
+        return [*fds, *(self.users.clone(directory) for directory in step.lowers), writable]
 
     def _bind(self, step: Bind) -> None:
         propagation = _PROPAGATION.get(step.propagation)
@@ -138,6 +164,7 @@ class _Builder:
             attributes = c.MOUNT_ATTR_RDONLY if step.read_only else 0
             attributes |= c.MOUNT_ATTR_NODEV if step.no_devices else 0
             mount_setattr(tree, attr_set=attributes, propagation=propagation, recursive=True)
+            self._map_owners(tree, step)
             is_directory = stat.S_ISDIR(os.fstat(tree).st_mode)
             target = self._target(step.target, is_directory=is_directory)
             try:
@@ -148,6 +175,21 @@ class _Builder:
                 self.writable.add(mount_id(tree))
         finally:
             os.close(tree)
+
+    def _map_owners(self, tree: int, step: Bind) -> None:
+        if self.users is None or step.owners == "host" or _below_system(step.source):
+            return
+        try:
+            self.users.apply(tree, recursive=step.recursive)
+        except OSError as error:
+            if step.owners == "either":
+                return
+            below = " or one mounted below it" if step.recursive else ""
+            raise Refused(
+                f"{step.source}: the owners of its files cannot be mapped to the pod's users: "
+                f"its filesystem{below} cannot do that ({os.strerror(error.errno or 0)})",
+                hint="use --private-users=no" + (" or recursive=false" if below else ""),
+            ) from error
 
     def _filesystem(self, step: Filesystem) -> None:
         flags = _flags(step.flags, step.target)

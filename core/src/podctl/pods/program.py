@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from podctl.errors import InvalidInput, PodctlError, Refused
 from podctl.model.plan import LOGIN_VARIABLES, Account, Identity
 from podctl.pods.lookup import find_program, open_program
-from podctl.pods.users import login_environment, resolve
+from podctl.pods.users import check_identity, login_environment, resolve
 from podctl.sys.inroot import open_in_root
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from podctl.model.plan import AppLaunch, EnterPlan, LaunchPlan
+    from podctl.model.plan import AppLaunch, EnterPlan, LaunchPlan, UserRange
 
 
 class Program(NamedTuple):
@@ -32,14 +32,20 @@ class Program(NamedTuple):
 
 
 def prepare_program(
-    root_fd: int, plan: LaunchPlan | EnterPlan | AppLaunch, *, no_new_privileges: bool
+    root_fd: int,
+    plan: LaunchPlan | EnterPlan | AppLaunch,
+    *,
+    no_new_privileges: bool,
+    users: UserRange | None = None,
 ) -> Program:
-    """Resolve account, working directory and program inside the root."""
+    """Resolve account, working directory and program inside the root, which belongs to `users`."""
     identity, environment = plan.identity, dict(plan.environment)
     if isinstance(identity, Account):
         if any(name not in environment for name in LOGIN_VARIABLES):
-            environment = {**login_environment(root_fd, identity), **environment}
-        identity = resolve(root_fd, identity)
+            environment = {**login_environment(root_fd, identity, users), **environment}
+        identity = resolve(root_fd, identity, users)
+    if users is not None:
+        check_identity(identity, users)
     path = plan.working_directory
     try:
         directory_fd = open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from podctl.errors import InvalidInput, NotFound
+from podctl.errors import InvalidInput, NotFound, Refused
 from podctl.model.plan import Account, Identity
 from podctl.sys.inroot import open_in_root, read_file_in_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from podctl.model.plan import UserRange
 
 #: bytes of /etc/passwd or /etc/group
 _MAX_FILE = 1 << 20
@@ -22,8 +24,8 @@ _MAX_FILE = 1 << 20
 _MAX_ID = 0xFFFFFFFE
 
 
-def resolve(root_fd: int, account: Account) -> Identity:
-    """Turn names into numbers inside `root_fd`.
+def resolve(root_fd: int, account: Account, users: UserRange | None = None) -> Identity:
+    """Turn names into numbers inside `root_fd`, whose files belong to `users`.
 
     Raises:
         NotFound: a user, a group or a file is not in the image.
@@ -31,13 +33,29 @@ def resolve(root_fd: int, account: Account) -> Identity:
     """
     groups = tuple(_in_range("supplementary group", number) for number in account.groups)
     if account.group != "":
-        uid = _user(root_fd, account.user).uid
-        return Identity(uid, _group(root_fd, account.group), groups)
-    user = _user(root_fd, account.user, own_groups=True)
+        uid = _user(root_fd, account.user, users).uid
+        return Identity(uid, _group(root_fd, account.group, users), groups)
+    user = _user(root_fd, account.user, users, own_groups=True)
     return Identity(user.uid, user.gid, (*groups, *_memberships(root_fd, user.name)))
 
 
-def login_environment(root_fd: int, account: Account) -> dict[str, str]:
+def check_identity(identity: Identity, users: UserRange) -> None:
+    """Check that a pod with these ids has the user and the groups.
+
+    Raises:
+        Refused: one has a number that is too high.
+    """
+    for number in (identity.uid, identity.gid, *identity.groups):
+        if number >= users.size:
+            raise Refused(
+                f"user or group {number} is not among the {users.size} that a pod has",
+                hint="use --private-users=no",
+            )
+
+
+def login_environment(
+    root_fd: int, account: Account, users: UserRange | None = None
+) -> dict[str, str]:
     """LOGIN_VARIABLES by the user's entry in the root's /etc/passwd, as runc and login(1) do.
 
     Without an entry, HOME is `/`, and only root has a name.
@@ -45,7 +63,7 @@ def login_environment(root_fd: int, account: Account) -> dict[str, str]:
     Raises:
         NotFound, InvalidInput: as `resolve`.
     """
-    user = _user(root_fd, account.user, own_groups=True)
+    user = _user(root_fd, account.user, users, own_groups=True)
     if user.name is None:
         user = _entry_of_number(root_fd, user.uid) or user
     name = user.name or (b"root" if user.uid == 0 else b"")
@@ -65,15 +83,14 @@ class _User(NamedTuple):
     home: bytes = b"/"
 
 
-def _user(root_fd: int, user: str, *, own_groups: bool = False) -> _User:
+def _user(root_fd: int, user: str, users: UserRange | None, *, own_groups: bool = False) -> _User:
     """Find a user; `own_groups`: also what /etc/passwd says of a number."""
     if _is_number(user):
         uid = _in_range("user", int(user))
         found = _entry_of_number(root_fd, uid) if own_groups else None
         return found or _User(uid)
     if user.startswith("/"):
-        owner = _owner(root_fd, user)
-        return _User(owner.st_uid, owner.st_gid)
+        return _User(*_owner(root_fd, user, users))
     fields = _entry(root_fd, "/etc/passwd", user)
     if fields is None:
         if user == "root":
@@ -106,11 +123,11 @@ def _memberships(root_fd: int, name: bytes | None) -> tuple[int, ...]:
     return tuple(_field(fields, 2, "/etc/group") for fields in listing)
 
 
-def _group(root_fd: int, group: str) -> int:
+def _group(root_fd: int, group: str, users: UserRange | None) -> int:
     if _is_number(group):
         return _in_range("group", int(group))
     if group.startswith("/"):
-        return _owner(root_fd, group).st_gid
+        return _owner(root_fd, group, users)[1]
     fields = _entry(root_fd, "/etc/group", group)
     if fields is None:
         if group == "root":
@@ -131,16 +148,25 @@ def _in_range(what: str, number: int) -> int:
     return number
 
 
-def _owner(root_fd: int, path: str) -> os.stat_result:
-    """The file itself, not what it may point to; links on the way are followed in-root."""
+def _owner(root_fd: int, path: str, users: UserRange | None) -> tuple[int, int]:
+    """User and group of the file itself, not of what it may point to; links on the way are
+    followed in-root."""
     try:
         fd = open_in_root(root_fd, path, os.O_PATH | os.O_NOFOLLOW)
     except OSError as error:
         raise NotFound(f"{path}, whose owner the app runs as: {error.strerror}") from None
     try:
-        return os.fstat(fd)
+        found = os.fstat(fd)
     finally:
         os.close(fd)
+    if users is None:
+        return found.st_uid, found.st_gid
+    if not all(0 <= number - users.base < users.size for number in (found.st_uid, found.st_gid)):
+        raise Refused(
+            f"{path}, whose owner the app runs as, belongs to none of the pod's users",
+            hint="use --private-users=no or give a number with --user",
+        )
+    return found.st_uid - users.base, found.st_gid - users.base
 
 
 def _entry(root_fd: int, path: str, name: str) -> list[bytes] | None:

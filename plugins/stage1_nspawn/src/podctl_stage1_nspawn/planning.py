@@ -10,6 +10,7 @@ from podctl.model.confinement import UNCONFINED, Confinement
 from podctl.model.isolators import effective_capabilities, no_new_privileges
 from podctl.model.plan import Account, AppLaunch, Directory, Identity, LaunchPlan, Overlay
 from podctl.model.rootsteps import file_steps, is_below, volume_steps
+from podctl_stage1_nspawn import machined
 from podctl_stage1_nspawn.host import NSPAWN
 from podctl_stage1_nspawn.refusals import NAME, refuse_unsupported
 from podctl_stage1_nspawn.stage1 import ROOT, app_root, stage1_steps
@@ -47,6 +48,7 @@ def plan(pod: PreparedPod) -> LaunchPlan:
         enters_root=False,
         null_input=not pod.interactive,
         passes_lock=True,
+        users=pod.users,
     )
 
 
@@ -79,8 +81,7 @@ def _options(pod: PreparedPod, root: str) -> list[str]:
         "--link-journal=no",
         "--resolv-conf=off",
         "--timezone=off",
-        "--keep-unit",
-        "--register=no",
+        *machined.options(),
         "--kill-signal=SIGTERM",
         f"--uuid={pod.uuid.replace('-', '')}",
         f"--machine=podctl-{pod.uuid}",
@@ -90,6 +91,9 @@ def _options(pod: PreparedPod, root: str) -> list[str]:
     ]
     if "host" not in pod.networks:
         options.append("--private-network")
+    if pod.users is not None:
+        # Everything in the tree belongs to these users already.
+        options += [f"--private-users={pod.users}", "--private-users-ownership=off"]
     wanted: set[str] = set()
     for app in pod.apps:
         wanted |= confinement(app).capabilities or frozenset()

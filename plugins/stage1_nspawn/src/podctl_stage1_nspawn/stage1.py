@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 ROOT, STATUS, RUN = "stage1", "status", "supervisor"
 #: directories of the root that are links into /usr (or directories, on a host where they are)
 _MERGED = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
-LAUNCHER = "/podctl/lib/podctl/sys/applauncher.py"
+_LIBRARY = "/podctl/lib/podctl"
+LAUNCHER = f"{_LIBRARY}/sys/applauncher.py"
 
 
 def make(pod: PreparedPod) -> None:
@@ -56,10 +57,10 @@ def stage1_steps(pod: PreparedPod, hostname: str) -> tuple[Step, ...]:
     made.append(WriteFile("/etc/os-release", "ID=podctl\nNAME=podctl\n"))
     made.append(WriteFile("/etc/machine-id", pod.uuid.replace("-", "") + "\n"))
     made.append(WriteFile("/etc/hostname", hostname + "\n"))
-    made.append(Bind("/usr", "/usr", read_only=True))
+    made.append(Bind("/usr", "/usr", read_only=True, owners="host"))
     made += _merged()
-    made += [Bind(path, path, read_only=True) for path in _interpreter()]
-    made.append(Bind(_package(), "/podctl/lib/podctl", read_only=True))
+    for source, target in (*((path, path) for path in _interpreter()), (_package(), _LIBRARY)):
+        made.append(Bind(source, target, read_only=True, owners="either"))
     made.append(WriteFile("/podctl/supervisor", _supervisor()))
     launch = f'#!/bin/sh\nexec {" ".join(launcher())} "$@"\n'
     made.append(WriteFile("/podctl/launch", launch, mode=0o755))
@@ -82,7 +83,7 @@ def _merged() -> list[Step]:
         except FileNotFoundError:
             continue
         except OSError:
-            found.append(Bind(f"/{name}", f"/{name}", read_only=True))
+            found.append(Bind(f"/{name}", f"/{name}", read_only=True, owners="host"))
     return found
 
 
