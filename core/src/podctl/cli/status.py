@@ -60,9 +60,7 @@ def command(
     if form in (None, "text"):
         _print(pod)
     else:
-        from podctl.pods.summary import summarise
-
-        emit_json(summarise(pod), pretty=form == "json-pretty")
+        emit_json(_summary(pod), pretty=form == "json-pretty")
     return 0
 
 
@@ -80,9 +78,20 @@ def _limit(text: str | None, option: str) -> float | None:
     return seconds
 
 
+def _summary(pod: Pod) -> dict[str, object]:
+    from podctl.pods.registration import is_registered
+    from podctl.pods.summary import summarise
+
+    summary = summarise(pod)
+    if pod.state == "running":
+        summary["registered"] = is_registered(pod.uuid)
+    return summary
+
+
 def _print(pod: Pod) -> None:
     from podctl.pods.directories import AFTER_RUN
     from podctl.pods.podnames import name_of
+    from podctl.pods.registration import is_registered
     from podctl.pods.summary import exit_codes, running_pid
     from podctl.pods.times import absolute
 
@@ -101,6 +110,7 @@ def _print(pod: Pod) -> None:
         pid = running_pid(pod)
         if pid is not None:
             out(f"pid={pid}")
+        out(f"registered={'yes' if is_registered(pod.uuid) else 'no'}")
         out("exited=false")
     elif pod.state in AFTER_RUN:
         out("exited=true")
