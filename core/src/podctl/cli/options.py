@@ -36,7 +36,7 @@ class OptionalValue(click.Option):
         return ", ".join(self.opts) + value, self.help or ""
 
 
-def flag(*names: str, default: bool = False, **settings: Any) -> Decorator:
+def flag(*names: str, default: bool | None = False, **settings: Any) -> Decorator:
     """Declare a boolean that reads `--name`, `--name=true` and `--name=false`."""
     return click.option(
         *names, cls=OptionalValue, bare="true", type=click.BOOL, default=default, **settings

@@ -87,7 +87,11 @@ manifest_flags = _together(
         "--set-env-file", multiple=True, metavar="FILE", help="Lines NAME=VALUE for all apps."
     ),
     flag("--no-overlay", help="Copy images instead of laying the pod's changes over them."),
-    flag("--private-users", help="Run in a user namespace of its own."),
+    flag(
+        "--private-users",
+        default=None,
+        help="Users of the pod's own, in a user namespace; where it can be, that is the default.",
+    ),
     click.option(
         "--pull-policy",
         type=click.Choice(["never", "new", "update"]),
@@ -169,7 +173,7 @@ def run_settings(
 
     dns = DnsFlags(*(given[name] for name in DnsFlags._fields))
     networks = tuple(name for text in given["net"] for name in text.split(",") if name)
-    chosen = {**_options(given), **dns.options()}
+    chosen = {**_options(given, description), **dns.options()}
     refuse_pod(description, networks=networks, options=chosen)
     return RunSettings(
         networks=networks or ("default",),
@@ -182,11 +186,14 @@ def run_settings(
     )
 
 
-def _options(given: dict[str, Any]) -> dict[str, str]:
+def _options(given: dict[str, Any], description: FlavorDescription) -> dict[str, str]:
     """Pod options a flavor must know, as far as they were given."""
     found = {name: given.get(name.replace("-", "_")) for name in ("hostname", "ipc")}
-    for name in ("mds-register", "private-users"):
-        found[name] = "true" if given.get(name.replace("-", "_")) else None
+    found["mds-register"] = "true" if given.get("mds_register") else None
+    users = given.get("private_users")
+    # To have the host's users is what flavors without this option do anyway.
+    if users or (users is not None and "private-users" in description.options):
+        found["private-users"] = "true" if users else "false"
     if found["ipc"] == "auto":
         found["ipc"] = None
     return {name: value for name, value in found.items() if value}
@@ -199,7 +206,7 @@ def prepare_settings(
     from podctl.pods.flavors import refuse_pod
     from podctl.pods.prepared import RunSettings
 
-    chosen = _options(given)
+    chosen = _options(given, description)
     refuse_pod(description, options=chosen)
     return RunSettings(options=chosen, insecure=options.insecure)
 

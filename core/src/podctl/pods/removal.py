@@ -10,7 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from podctl.errors import NotFound, PodctlError, PodStateError
+from podctl.errors import InvalidInput, NotFound, PodctlError, PodStateError
 from podctl.pods.directories import (
     EMBRYO,
     EXITED_GARBAGE,
@@ -25,6 +25,7 @@ from podctl.pods.directories import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from podctl.model.plan import UserRange
     from podctl.pods.directories import LockedPod, Pod, PodDirectories
 
     Say = Callable[[str], None]
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 _TREES = ("rootfs", "overlay", "sharedVolumes")
 #: written by core when the flavor's gc hook has something to release
 NEEDS_GC = "needs-gc"
+#: record of the users it has claimed (podctl.pods.userns)
+USERS = "private-users-prepared"
 
 
 class Remover:
@@ -206,7 +209,25 @@ def delete_tree(directory: str, say: Say) -> None:
     if points:
         detach_below(directory)
         say(f"unmounted {len(points)} leftover mount(s) below {directory}")
+    users = _users(directory)
     _delete(directory)
+    if users is not None:
+        from podctl.pods.userns import release
+
+        release(directory, users)
+
+
+def _users(directory: str) -> UserRange | None:
+    """The users the pod has claimed. A damaged record keeps no pod from being deleted: a claim of
+    a pod that is gone counts for nothing."""
+    if not os.path.lexists(f"{directory}/{USERS}"):
+        return None
+    from podctl.pods.userns import recorded
+
+    try:
+        return recorded(directory)
+    except (InvalidInput, OSError):
+        return None
 
 
 def _delete(directory: str) -> None:

@@ -28,6 +28,8 @@ LAUNCHER = f"{_LIBRARY}/sys/applauncher.py"
 def make(pod: PreparedPod) -> None:
     """Make the directories of the pod that the plan's steps mount and that the supervisor
     writes to."""
+    if not os.path.isdir(pod.directory):
+        return  # a pod that is only imagined
     for name in (ROOT, STATUS, RUN, f"{RUN}/requests"):
         os.makedirs(f"{pod.directory}/{name}", 0o700, exist_ok=True)
     for app in pod.apps:
