@@ -13,8 +13,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from podctl.errors import PodctlError
+from podctl.pods.ending import KEEPER
 from podctl.pods.launch import launch
-from podctl.sys.files import flush_streams
+from podctl.sys import procs
+from podctl.sys.files import flush_streams, write_atomic
 from podctl.sys.keeper import ABANDONED, FAILED, STARTED
 from podctl.sys.logfiles import DIRECTORY, IN_JOURNAL
 from podctl.sys.results import Failure, decode, describe_error, rebuild_error
@@ -182,9 +184,10 @@ def _words(
     plan: LaunchPlan, pod: PreparedPod, lock_fd: int, child: int, keeping: Keeping
 ) -> list[str]:
     words = [f"child={child}", f"directory={pod.directory}", f"lock={lock_fd}"]
+    words.append(f"record={','.join(app.name for app in pod.apps)}")
     if not plan.apps:
         # The first process is the app itself: nobody else could record how it ended.
-        words.append(f"record={pod.apps[0].name}")
+        words.append("alone=yes")
     if keeping.remove:
         words.append(f"remove={keeping.remove}")
     return words
@@ -205,11 +208,19 @@ def _become_keeper(words: list[str], streams: _Streams, lock_fd: int, verdict_en
 def _execute_keeper(words: list[str], kept: tuple[int, ...] | list[int]) -> NoReturn:
     import podctl.sys.keeper as program
 
+    _write_record(words)
     for fd in kept:
         os.set_inheritable(fd, True)
     path = os.path.abspath(program.__file__)
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     os.execve(sys.executable, [sys.executable, "-ISE", path, *words], environment)
+
+
+def _write_record(words: list[str]) -> None:
+    """So that whoever kills what holds the pod's lock spares its keeper."""
+    directory = next(word for word in words if word.startswith("directory=")).partition("=")[2]
+    own = f"{os.getpid()} {procs.start_time(os.getpid())}\n"
+    write_atomic(f"{directory}/{KEEPER}", own.encode(), mode=0o640, durable=False)
 
 
 def _open_null() -> int:

@@ -34,11 +34,12 @@ class Orders:
     """What the keeper is told.
 
     Args:
-        words: `child` (number of the pod's first process), `directory` (the pod's), `lock` (its
-            descriptor), `record` (app whose status is the child's; empty for none), `remove`
-            (data directory, when the pod is to be removed at its end), `forward` (`yes` in the
-            foreground), `verdict` and `tell` (descriptors: whether the pod was started, and where
-            a failed one's last words go), `streams` (APP:STDOUT:STDERR descriptors, by commas).
+        words: `child`, number of the pod's first process; `directory`, the pod's; `lock`, the
+            descriptor of its lock; `record`, apps (by commas) whose status is the child's unless
+            they have one; `alone`, `yes` where nobody else records one; `remove`, data directory,
+            if the pod is to be removed at its end; `forward`, `yes` in the foreground; `verdict`
+            and `tell`, descriptors: whether the pod was started, and where a failed one's last
+            words go; `streams`, APP:STDOUT:STDERR descriptors, by commas.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -46,7 +47,8 @@ class Orders:
         self.child = int(given["child"])
         self.directory = given["directory"]
         self.lock = int(given["lock"])
-        self.record = given.get("record", "")
+        self.record = [app for app in given.get("record", "").split(",") if app]
+        self.alone = given.get("alone") == "yes"
         self.remove = given.get("remove", "")
         self.forward = given.get("forward") == "yes"
         self.verdict = int(given.get("verdict", -1))
@@ -71,8 +73,8 @@ def main(words: Sequence[str]) -> int:
         if verdict == ABANDONED:
             return _exit_code(os.waitpid(orders.child, 0)[1])
         code = _keep(orders, pod_fd, failed=verdict == FAILED)
-    if orders.record:
-        _record(pod_fd, orders.record, code)
+    for app in orders.record:
+        _record(pod_fd, app, code)
     os.close(pod_fd)
     # Up to here the pod counts as running: whoever waits for its end finds everything in place.
     os.close(orders.lock)
@@ -123,7 +125,7 @@ def _send(child: int, number: int) -> None:
 
 def _keep(orders: Orders, pod_fd: int, *, failed: bool) -> int:
     """Drain what the pod writes until nobody writes any more, and reap its first process."""
-    if not (orders.streams or orders.record or orders.remove or failed):
+    if not (orders.streams or orders.alone or orders.remove or failed):
         # Nothing is left to do for such a pod: it gets along without a parent.
         return 0
     if not failed:
@@ -152,9 +154,12 @@ def _exit_code(status: int) -> int:
 
 
 def _record(pod_fd: int, app: str, code: int) -> None:
-    """Write `status/APP`, whole or not at all."""
+    """Write `status/APP`, whole or not at all, unless it is there: an app that was killed together
+    with its supervisor has none."""
     try:
-        if not _is_directory(pod_fd, "status"):
+        if _exists(pod_fd, f"status/{app}"):
+            return
+        if not _exists(pod_fd, "status"):
             os.mkdir("status", 0o750, dir_fd=pod_fd)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(f"status/.{app}.new", flags, 0o640, dir_fd=pod_fd)
@@ -167,10 +172,10 @@ def _record(pod_fd: int, app: str, code: int) -> None:
         _say(f"the exit code {code} of {app} could not be recorded: {error.strerror}")
 
 
-def _is_directory(dir_fd: int, name: str) -> bool:
+def _exists(dir_fd: int, name: str) -> bool:
     try:
-        os.close(os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd))
-    except OSError:
+        os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
         return False
     return True
 
