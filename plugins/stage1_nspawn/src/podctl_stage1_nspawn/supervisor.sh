@@ -12,7 +12,8 @@
 # and finds there
 #   APP/signal   number of the signal that asks the app to stop
 #   requests/*   `start-APP` and `stop-APP`: what SIGUSR1 asks to look for
-# SIGTERM and SIGINT (and what machined and systemctl(1) send for a power-off) stop the pod.
+# SIGTERM and SIGINT stop the pod, and what machinectl(1) sends for a power-off or a halt (systemd(1),
+# SIGRTMIN+4 and SIGRTMIN+3). Where there is NOTIFY_SOCKET it is told once every app was started.
 
 run=/podctl/run
 mutable=$1
@@ -20,14 +21,17 @@ timeout=$2
 shift 2
 started=0
 stopping=
+# Nothing is concluded before every app was started.
+busy=yes
 # Commands in the background get /dev/null for input (POSIX, 2.9.3): the apps are to have ours.
 exec 9<&0 </dev/null
 # And what a shell has to say of processes that a signal ended is not for the apps' standard error.
 exec 8>&2 2>/dev/null
 
-# One app from start to end, in a shell of its own. Its traps are the default again.
+# One app from start to end, in a shell of its own. Who signals all processes of a control group
+# does not mean it; the launcher gives the app the defaults again.
 live() {
-    trap - TERM INT USR1
+    trap '' TERM INT USR1 37 38
     rm_status "$1"
     if [ ! -e "$run/$1/pre-start" ] || /podctl/launch "$1" pre-start 9<&- 2>&8 8>&-; then
         /podctl/launch "$1" app <&9 9<&- 2>&8 8>&- &
@@ -97,6 +101,23 @@ account() {
     done <"$run/exits"
 }
 
+# Act on what has ended. The trap may call it at any point, also inside itself: then once more.
+check() {
+    again=yes
+    while [ -z "$busy" ] && [ -n "$again" ]; do
+        busy=yes
+        again=
+        account
+        if [ "$mutable" = no ]; then
+            [ "$failed" -eq 0 ] || stop_pod
+            [ "$count" -lt "$started" ] || exit "$failed"
+        elif [ -n "$stopping" ]; then
+            [ "$count" -lt "$started" ] || exit 0
+        fi
+        busy=
+    done
+}
+
 requests() {
     for request in "$run"/requests/*; do
         [ -e "$request" ] || return
@@ -109,25 +130,26 @@ requests() {
     done
 }
 
-trap 'stop_pod' TERM INT
-trap 'requests' USR1
+trap 'woken=yes; stop_pod; check' TERM INT 37 38
+trap 'woken=yes; requests; check' USR1
 : >"$run/exits"
 for app in "$@"; do
     start "$app"
 done
 : >"$run/ready"
-# Something to wait for while there is no app.
-if [ "$mutable" != no ]; then
-    sleep infinity &
-fi
+# As from this process, the only one systemd-nspawn listens to.
+[ -z "$NOTIFY_SOCKET" ] || systemd-notify --pid=1 --ready
+busy=
+check
 while :; do
-    # Returns when all children have ended, or after a trap.
-    wait
-    account
-    if [ "$mutable" = no ]; then
-        [ "$failed" -eq 0 ] || stop_pod
-        [ "$count" -lt "$started" ] || exit "$failed"
-    elif [ -n "$stopping" ] && [ "$count" -ge "$started" ]; then
-        exit 0
-    fi
+    # Something to wait for while there is no app.
+    [ "$mutable" = no ] || sleep infinity &
+    woken=yes
+    while [ -n "$woken" ]; do
+        woken=
+        # Returns after a trap, or when all children have ended.
+        wait
+    done
+    # Shells that ended without a word were killed by somebody else.
+    [ "$mutable" != no ] || exit 137
 done
