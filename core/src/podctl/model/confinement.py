@@ -141,6 +141,28 @@ class Confinement(NamedTuple):
             sysctls=dict(value["sysctls"]),
         )
 
+    def to_numbers(self) -> dict[str, Any]:
+        """What a process applies to itself, as podctl.sys.confine.Held; groups and paths are done
+        from outside."""
+        infinite = -1
+        return {
+            "capabilities": None
+            if self.capabilities is None
+            else capability_mask(self.capabilities),
+            "no_new_privileges": self.no_new_privileges,
+            "seccomp": self.seccomp,
+            "rlimits": [
+                (
+                    RLIMITS[limit.name],
+                    infinite if limit.soft is None else limit.soft,
+                    infinite if limit.hard is None else limit.hard,
+                )
+                for limit in self.rlimits
+            ],
+            "oom_score_adj": self.oom_score_adj,
+            "selinux_context": self.selinux_context,
+        }
+
     def describe(self) -> list[str]:
         """The record as lines."""
         lines = []
@@ -170,6 +192,7 @@ class Confinement(NamedTuple):
 
 #: holds an app to nothing
 UNCONFINED = Confinement()
+NO_LIMITS = CgroupLimits()
 
 
 class IsolatorContext(NamedTuple):

@@ -18,8 +18,11 @@ from podctl.sys.imports import forbid_imports
 from podctl.sys.mounts import mount, pivot_root, umount2
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from podctl.model.plan import Identity
     from podctl.pods.program import Program
+    from podctl.sys.confine import Held
 
 #: SD_LISTEN_FDS_START
 _FIRST_SOCKET = 3
@@ -45,10 +48,16 @@ ALONE = Inherited()
 
 
 def become(
-    program: Program, inherited: Inherited = ALONE, *, move: bool, pivot: bool = True
+    program: Program,
+    inherited: Inherited = ALONE,
+    *,
+    move: bool,
+    pivot: bool = True,
+    held: Held | None = None,
 ) -> NoReturn:
-    """Take on the program's root and identity, and execute it."""
+    """Take on the program's root and identity, and execute it, held to `held`."""
     flush_streams()
+    take_on = _take_identity if held is None else _confine(held)
     forbid_imports()
     environment = dict(program.environment)
     try:
@@ -60,7 +69,7 @@ def become(
         join_new_session_keyring()
         _keep_descriptors(inherited, environment)
         _reset_signals()
-        _take_identity(program.identity)
+        take_on(program.identity)
         if program.no_new_privileges:
             no_new_privileges()
     except BaseException as error:
@@ -125,6 +134,19 @@ def _reset_signals() -> None:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _confine(held: Held) -> Callable[[Identity], None]:
+    """How the identity is taken on by a process that is held; imports while that is possible."""
+    from podctl.sys import confine
+
+    if held["rlimits"]:
+        import resource  # noqa: F401
+
+    def take_on(identity: Identity) -> None:
+        confine.apply(held, identity.uid, identity.gid, identity.groups)
+
+    return take_on
 
 
 def _take_identity(identity: Identity) -> None:

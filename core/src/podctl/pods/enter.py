@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from podctl.errors import HostLacks, PodctlError, PodStateError
+from podctl.model.confinement import UNCONFINED
 from podctl.pods.become import become
 from podctl.pods.program import check_standard_descriptors, check_strings, prepare_program
 from podctl.sys import caps, procs
@@ -23,6 +24,7 @@ from podctl.sys.namespaces import KINDS, pidfd_open, setns
 
 if TYPE_CHECKING:
     from podctl.model.plan import EnterPlan, Through, UserRange
+    from podctl.sys.confine import Held
 
 #: what one process can enter: USER would need mappings first, PID a second process
 _NAMESPACES = frozenset({"NS", "UTS", "IPC", "NET", "CGROUP"})
@@ -72,9 +74,21 @@ def _enter_directly(plan: EnterPlan) -> NoReturn:
     # from the bounding set takes effect at execve only.)
     if bounding != _confinement(os.getpid())[0]:
         caps.drop_bounding(n for n in range(64) if bounding >> n & 1)
+    held = _held(plan)
     for fd, flag in joined:
         setns(fd, flag)
-    become(program, move=True, pivot=False)
+    become(program, move=True, pivot=False, held=held)
+
+
+def _held(plan: EnterPlan) -> Held | None:
+    """What the process is held to, as far as it is done by ourselves; /proc is still the host's."""
+    if plan.confinement == UNCONFINED:
+        return None
+    from podctl.sys import confine
+
+    held = cast("Held", plan.confinement.to_numbers())
+    confine.prepare(held)
+    return held
 
 
 def _enter_through(plan: EnterPlan, through: Through) -> NoReturn:
@@ -89,6 +103,10 @@ def _enter_through(plan: EnterPlan, through: Through) -> NoReturn:
     root_fd = os.open(f"/proc/{through.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     # One that is ours too cannot be joined from within a user namespace of the pod's.
     joined = [_open_namespace(through.pid, name) for name in KINDS if _differs(through.pid, name)]
+    # The app's control groups are roots of its own, not the pod's; this one is joined at last, for
+    # it belongs to the pod's users.
+    joined = [one for one in joined if one[1] != c.CLONE_NEWCGROUP]
+    joined.append(_open_namespace(plan.pid, "CGROUP"))
     os.close(pidfd)
     join_cgroups_of(plan.pid)
     _check_alive(plan.pid, plan.start_time)

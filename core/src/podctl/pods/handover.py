@@ -13,17 +13,15 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from podctl.errors import PodctlError, Refused
-from podctl.model.confinement import capability_mask
-from podctl.model.isolators import CAPABILITIES
 from podctl.model.plan import UserRange
 from podctl.pods.lookup import explain, find_program
 from podctl.pods.program import check_strings, prepare_program
 from podctl.sys import constants as c
-from podctl.sys.inroot import open_in_root
-from podctl.sys.mounts import mount
+from podctl.sys.inroot import make_file, open_in_root
+from podctl.sys.mounts import mount, mount_setattr, move_mount, open_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from podctl.model.confinement import Confinement
     from podctl.model.plan import AppLaunch, EnterPlan
@@ -32,17 +30,27 @@ if TYPE_CHECKING:
 
 #: where the launcher finds its documents, below the pod's root
 DOCUMENTS = "podctl/apps"
+#: where it finds the app's control groups
+GROUPS = "podctl/groups"
 #: what execve(2) may fail with although the program is there
 _EXPLAINED = (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.ELIBBAD)
 
 
-def hand_over(app: AppLaunch, app_fd: int, root_fd: int, users: MappedUsers | None = None) -> None:
+def hand_over(
+    app: AppLaunch,
+    app_fd: int,
+    root_fd: int,
+    users: MappedUsers | None = None,
+    *,
+    groups: Sequence[str] = (),
+) -> None:
     """Leave the document of an app in the pod's root.
 
     Args:
         app_fd: the app's root.
         root_fd: the pod's root, below which the app's lies.
         users: whom both belong to.
+        groups: `cgroup.procs` of each control group that the app's first process is to enter.
 
     Raises:
         AppNotFound, AppNotExecutable: a program is missing or no program.
@@ -57,6 +65,8 @@ def hand_over(app: AppLaunch, app_fd: int, root_fd: int, users: MappedUsers | No
     ids = None if users is None else UserRange(users.base, users.size)
     program = prepare_program(app_fd, app, no_new_privileges=False, users=ids)
     document = _document(program, app.working_directory, app.confinement)
+    document["masked"] = list(app.confinement.masked_paths)
+    document["read_only_paths"] = list(app.confinement.read_only_paths)
     document["root"] = os.path.join("/", os.path.relpath(app.root, _path_of(root_fd)))
     document["trees"] = list(app.trees)
     document["read_only"] = app.read_only_root
@@ -65,7 +75,12 @@ def hand_over(app: AppLaunch, app_fd: int, root_fd: int, users: MappedUsers | No
         for name, argv in app.handlers.items()
     }
     _close(program)
+    if users is not None:
+        for file in groups:
+            # Who moves itself is asked for write access alone (cgroups(7)).
+            os.chown(file, users.base, -1)
     with nullcontext() if users is None else users.owning():
+        document["groups_files"] = _show_groups(root_fd, app.name, groups)
         _leave(marshal.dumps(document), app.name, root_fd)
 
 
@@ -96,8 +111,6 @@ def cover(directories: Iterable[str]) -> None:
 
 
 def _document(program: Program, directory: str, confinement: Confinement) -> dict[str, Any]:
-    held = confinement.capabilities
-    mask = (1 << len(CAPABILITIES)) - 1 if held is None else capability_mask(held)
     return {
         "directory": directory,
         "path": program.path,
@@ -106,13 +119,38 @@ def _document(program: Program, directory: str, confinement: Confinement) -> dic
         "uid": program.identity.uid,
         "gid": program.identity.gid,
         "groups": list(program.identity.groups),
-        "capabilities": mask,
-        "no_new_privileges": confinement.no_new_privileges,
+        "held": confinement.to_numbers(),
         "explanations": {
             number: explain(OSError(number, ""), program.root_fd, program.path, program.file_fd)
             for number in _EXPLAINED
         },
     }
+
+
+def _show_groups(root_fd: int, app: str, groups: Sequence[str]) -> list[str]:
+    """Bind the files by which the app's process gets into its control groups where the launcher
+    finds them, and no app: a process is best moved by itself, and all else of these groups stays
+    out of the pod.
+
+    Args:
+        groups: `cgroup.procs` files of the host.
+
+    Returns:
+        Where they are inside the pod.
+    """
+    shown = []
+    for number, source in enumerate(groups):
+        place = f"{GROUPS}/{app}/{number}"
+        target = make_file(root_fd, place)
+        tree = open_tree(c.AT_FDCWD, source, c.OPEN_TREE_CLONE)
+        try:
+            mount_setattr(tree, propagation=c.MS_PRIVATE)
+            move_mount(tree, target)
+        finally:
+            os.close(tree)
+            os.close(target)
+        shown.append(f"/{place}")
+    return shown
 
 
 def _close(program: Program) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from podctl.errors import HostLacks, PodctlError
+from podctl.model.confinement import NO_LIMITS, UNCONFINED
 from podctl.pods.become import Inherited, become
 from podctl.pods.describe import describe, plan_to_json
 from podctl.pods.mounting import build_root
@@ -25,7 +26,10 @@ from podctl.sys.namespaces import KINDS, unshare
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from podctl.model.confinement import Confinement
     from podctl.model.plan import LaunchPlan, PreparedPod
+    from podctl.pods.grouping import AppGroups
+    from podctl.sys.confine import Held
     from podctl.sys.idmap import MappedUsers
 
 __all__ = ["describe", "launch", "plan_to_json"]
@@ -55,9 +59,15 @@ def launch(plan: LaunchPlan, pod: PreparedPod, lock_fd: int | None) -> NoReturn:
     os.umask(0o022)
     os.chdir("/")
     _new_namespaces(plan.namespaces)
+    groups: AppGroups = {}
     try:
-        root_fd = _build_mapped(plan, f"podctl-{pod.uuid}")
+        if any(one.cgroup != NO_LIMITS for one in _confinements(plan)):
+            from podctl.pods.grouping import make_groups
+
+            groups = make_groups(plan, pod)
+        root_fd = _build_mapped(plan, f"podctl-{pod.uuid}", groups)
         program = prepare_program(root_fd, plan, no_new_privileges=plan.no_new_privileges)
+        held = None if plan.confinement == UNCONFINED else _begin_confinement(plan, groups)
         _write_records(pod.directory, plan.records)
     except PodctlError:
         # The caller may want to remove the pod: leave it nothing that is busy.
@@ -66,12 +76,30 @@ def launch(plan: LaunchPlan, pod: PreparedPod, lock_fd: int | None) -> NoReturn:
     inherited = Inherited(tuple(map(int, plan.inherited)), lock_fd, plan.passes_lock)
     if plan.null_input:
         _close_input()
-    become(program, inherited, move=plan.root is not None and plan.enters_root)
+    become(program, inherited, move=plan.root is not None and plan.enters_root, held=held)
 
 
-def _build_mapped(plan: LaunchPlan, name: str) -> int:
+def _confinements(plan: LaunchPlan) -> list[Confinement]:
+    return [plan.confinement, *(app.confinement for app in plan.apps)]
+
+
+def _begin_confinement(plan: LaunchPlan, groups: AppGroups) -> Held:
+    """Take this process, which becomes the app, into its control groups, and do what takes the
+    host's /proc; returns what is left to do."""
+    from podctl.sys import cgroups, confine
+
+    held = cast("Held", plan.confinement.to_numbers())
+    try:
+        confine.prepare(held)
+        cgroups.join(file for files in groups.values() for file in files)
+    except OSError as error:
+        raise PodctlError(f"the app cannot be confined: {error}") from error
+    return held
+
+
+def _build_mapped(plan: LaunchPlan, name: str, groups: AppGroups) -> int:
     if plan.users is None:
-        return _build(plan, name, None)
+        return _build(plan, name, None, groups)
     from podctl.sys.idmap import MappedUsers
 
     try:
@@ -81,10 +109,10 @@ def _build_mapped(plan: LaunchPlan, name: str) -> int:
             f"no user namespace for the pod: {error.strerror}", hint="use --private-users=no"
         ) from error
     with users:
-        return _build(plan, name, users)
+        return _build(plan, name, users, groups)
 
 
-def _build(plan: LaunchPlan, name: str, users: MappedUsers | None) -> int:
+def _build(plan: LaunchPlan, name: str, users: MappedUsers | None, groups: AppGroups) -> int:
     """Build the plan's roots; returns a descriptor of what the process has as its root."""
     if not plan.apps:
         return build_root(plan, name, users)
@@ -93,7 +121,8 @@ def _build(plan: LaunchPlan, name: str, users: MappedUsers | None) -> int:
     cover(plan.covered)
     root_fd = build_root(plan, name, users)
     for app in plan.apps:
-        hand_over(app, build_root(app, name, users), root_fd, users)
+        files = groups.get(app.name, ())
+        hand_over(app, build_root(app, name, users), root_fd, users, groups=files)
     if plan.enters_root:
         return root_fd
     return os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

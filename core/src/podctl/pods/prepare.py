@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import InvalidInput, NotFound
 from podctl.pods.directories import MANIFEST, CreationMask
 from podctl.pods.prepared import (
+    CONFINEMENT,
     ROOTS,
     SETTINGS,
     VOLUMES,
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from podctl.images.render import Resolved
+    from podctl.model.confinement import Confinement
     from podctl.model.plan import PreparedPod, RootFilesystem
     from podctl.model.podmanifest import PodManifest
     from podctl.model.volumes import Mount, Volume
@@ -46,6 +49,7 @@ class Contents(NamedTuple):
         images: the image of each app, in order.
         settings: what it is run with.
         overlay: whether roots are overlays of the store's layers, or copies.
+        confinement: app name -> what it is held to, of those that are.
     """
 
     flavor: str
@@ -53,6 +57,7 @@ class Contents(NamedTuple):
     images: Sequence[PodImage]
     settings: RunSettings
     overlay: bool
+    confinement: Mapping[str, Confinement] = MappingProxyType({})
 
 
 def populate(pod: LockedPod, contents: Contents, store: Store) -> dict[str, RootFilesystem]:
@@ -79,6 +84,10 @@ def populate(pod: LockedPod, contents: Contents, store: Store) -> dict[str, Root
         for app, found in zip(contents.manifest.apps, contents.images, strict=True):
             os.mkdir(pod.path(f"appsinfo/{app.name}"), 0o750)
             _write(pod.path(f"appsinfo/{app.name}/manifest"), found.image.manifest)
+        if contents.confinement:
+            from podctl.pods.confining import records_to_bytes
+
+            _write(pod.path(CONFINEMENT), records_to_bytes(contents.confinement))
         _write(pod.path(MANIFEST), manifest)
     return roots
 
@@ -102,7 +111,9 @@ def imagine(uuid: str, directory: str, contents: Contents, store: Store) -> Prep
                 hint="--dry-run writes nothing: prepare it once",
             )
         roots[app.name] = rootfs(store, resolved) if contents.overlay else RootFilesystem(())
-    return assemble(uuid, directory, contents.manifest, contents.settings, roots)
+    return assemble(
+        uuid, directory, contents.manifest, contents.settings, roots, contents.confinement
+    )
 
 
 def check_sources(manifest: PodManifest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from podctl.errors import InvalidInput, StoreCorrupt
@@ -17,10 +18,12 @@ from podctl.pods.environment import effective
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from podctl.model.confinement import Confinement
     from podctl.model.podmanifest import PodManifest, RuntimeApp
     from podctl.model.volumes import Mount, Volume
 
 SETTINGS = "settings.json"
+CONFINEMENT = "confinement.json"
 ROOTS = "roots.json"
 VOLUMES = "sharedVolumes"
 _MAX_FILE = 4 << 20
@@ -73,6 +76,7 @@ class Parts(NamedTuple):
     manifest: PodManifest
     settings: RunSettings
     roots: Mapping[str, RootFilesystem]
+    confinement: Mapping[str, Confinement] = MappingProxyType({})
 
 
 def load_prepared(directory: str) -> PreparedPod:
@@ -81,8 +85,16 @@ def load_prepared(directory: str) -> PreparedPod:
     Raises:
         StoreCorrupt: a file of the pod is missing or damaged.
     """
+    from podctl.pods.userns import recorded
+
     parts = load_parts(directory)
-    return assemble(os.path.basename(directory), directory, *parts)
+    prepared = assemble(os.path.basename(directory), directory, *parts)
+    try:
+        return prepared._replace(users=recorded(directory))
+    except (InvalidInput, OSError) as error:
+        raise StoreCorrupt(
+            f'pod "{prepared.uuid}" is damaged: {error}', hint="podctl rm it"
+        ) from error
 
 
 def load_parts(directory: str) -> Parts:
@@ -92,13 +104,25 @@ def load_parts(directory: str) -> Parts:
         manifest = parse_pod_manifest(_read(directory, MANIFEST))
         settings = RunSettings.from_bytes(_read(directory, SETTINGS))
         roots = roots_from_bytes(_read(directory, ROOTS), data_dir)
+        confinement = _confinement(directory)
         missing = {app.name for app in manifest.apps} - roots.keys()
         if missing:
             raise ValueError(f"{ROOTS} says nothing of app {missing.pop()}")
     except (InvalidInput, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         name = os.path.basename(directory)
         raise StoreCorrupt(f'pod "{name}" is damaged: {error}', hint="podctl rm it") from error
-    return Parts(manifest, settings, roots)
+    return Parts(manifest, settings, roots, confinement)
+
+
+def _confinement(directory: str) -> Mapping[str, Confinement]:
+    """What the pod's apps are held to; a pod without the file holds none to anything."""
+    try:
+        data = _read(directory, CONFINEMENT)
+    except FileNotFoundError:
+        return {}
+    from podctl.pods.confining import records_from_bytes
+
+    return records_from_bytes(data)
 
 
 def assemble(
@@ -107,19 +131,24 @@ def assemble(
     manifest: PodManifest,
     settings: RunSettings,
     roots: Mapping[str, RootFilesystem],
+    confinement: Mapping[str, Confinement] = MappingProxyType({}),
 ) -> PreparedPod:
     """Put a pod together from its parts.
 
     Args:
         directory: where it is, or will be when it runs.
         roots: app name -> its root filesystem; one without layers was copied into the pod.
+        confinement: app name -> what it is held to.
     """
     volumes = {volume.name: volume for volume in manifest.volumes}
     return PreparedPod(
         uuid=uuid,
         directory=directory,
         apps=tuple(
-            _app(directory, app, volumes, roots[app.name], settings.terminal)
+            _held(
+                _app(directory, app, volumes, roots[app.name], settings.terminal),
+                confinement.get(app.name),
+            )
             for app in manifest.apps
         ),
         networks=settings.networks,
@@ -158,7 +187,18 @@ def _app(
         make_working_directory=app.converted,
         stop_signal=app.stop_signal,
         stop_timeout=app.stop_timeout,
+        notifies=app.notifies,
     )
+
+
+def _held(app: PreparedApp, record: Confinement | None) -> PreparedApp:
+    if record is None:
+        return app
+    if app.mounts:
+        from podctl.pods.confining import allow_volumes
+
+        record = allow_volumes(record, app.mounts)
+    return app._replace(confinement=record)
 
 
 def _binds(directory: str, app: RuntimeApp, volumes: Mapping[str, Volume]) -> tuple[Bind, ...]:

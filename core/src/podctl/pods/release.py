@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 FLAVOR = "flavor"
+#: record of the pod's control groups (podctl.pods.grouping)
+GROUPS = "cgroups"
 _MAX_NAME = 64
 
 
@@ -36,6 +39,10 @@ def release(directory: str) -> None:
     from podctl.pods.prepared import load_prepared
 
     flavor(flavor_of(directory)).gc(load_prepared(directory))
+    if os.path.exists(f"{directory}/{GROUPS}"):
+        from podctl.pods.grouping import remove_groups
+
+        remove_groups(directory)
 
 
 def announce_removed(uuids: Sequence[str], warn: Callable[[str], None]) -> None:

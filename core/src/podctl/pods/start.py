@@ -9,12 +9,13 @@ from podctl.errors import PodStateError
 from podctl.pods.directories import PREPARED, RUN
 from podctl.pods.flavors import refuse_manifest
 from podctl.pods.prepare import Contents, check_sources, imagine, overlay_problem, populate
-from podctl.pods.prepared import SETTINGS, assemble, load_parts
+from podctl.pods.prepared import CONFINEMENT, SETTINGS, assemble, load_parts
 from podctl.pods.removal import discard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from podctl.model.confinement import Confinement
     from podctl.model.plan import FlavorDescription, LaunchPlan, PreparedPod, RootFilesystem
     from podctl.model.podmanifest import PodManifest
     from podctl.plugins import FlavorHandle
@@ -82,7 +83,12 @@ class Starter:
         try:
             self._pods.move(pod, RUN, durable=False)
             prepared = assemble(
-                pod.uuid, pod.directory, contents.manifest, contents.settings, roots
+                pod.uuid,
+                pod.directory,
+                contents.manifest,
+                contents.settings,
+                roots,
+                contents.confinement,
             )
             self._become(prepared, pod, keeping)
         except BaseException as error:
@@ -95,12 +101,12 @@ class Starter:
     def plan_run(self, decide: Decide) -> LaunchPlan:
         """The plan `run` would carry out. Nothing is written."""
         contents = decide()
-        refuse_manifest(self._description, contents.manifest, contents.settings.insecure)
+        contents = self._confined(contents)
         check_sources(contents.manifest)
         directory = self._pods.path(RUN, _NO_UUID)
         prepared = imagine(_NO_UUID, directory, contents, self._store)
         self._flavor.prepare(prepared)
-        return self._flavor.plan(prepared)
+        return self._flavor.plan(_imagine_users(prepared, self._description, self._say))
 
     def _build(
         self,
@@ -111,7 +117,7 @@ class Starter:
         with self._store.preparing():
             self._check_name()
             contents = decide()
-            refuse_manifest(self._description, contents.manifest, contents.settings.insecure)
+            contents = self._confined(contents)
             check(contents.manifest)
             contents = self._with_overlay(contents)
             pod = self._pods.create()
@@ -120,12 +126,26 @@ class Starter:
                 announce(pod.uuid)
                 roots = populate(pod, contents, self._store)
                 self._flavor.prepare(
-                    assemble(pod.uuid, pod.directory, contents.manifest, contents.settings, roots)
+                    assemble(
+                        pod.uuid,
+                        pod.directory,
+                        contents.manifest,
+                        contents.settings,
+                        roots,
+                        contents.confinement,
+                    )
                 )
             except BaseException:
                 discard(pod, self._pods)
                 raise
         return pod, (contents, roots)
+
+    def _confined(self, contents: Contents) -> Contents:
+        """The contents with what each app is held to; refuses what cannot be enforced."""
+        manifest, insecure = contents.manifest, contents.settings.insecure
+        refuse_manifest(self._description, manifest, insecure)
+        records = _confine(self._description, manifest, insecure, self._say)
+        return contents._replace(confinement=records)
 
     def _check_name(self) -> None:
         """Before anything is fetched for nothing; what counts is the reservation."""
@@ -151,7 +171,9 @@ class Starter:
 
     def _become(self, prepared: PreparedPod, pod: LockedPod, keeping: Keeping | None) -> None:
         from podctl.plugins import events
+        from podctl.pods.userns import users_of
 
+        prepared = prepared._replace(users=users_of(prepared, self._description, self._say))
         plan = self._flavor.plan(prepared)
         events(self._say).pod_starting(prepared, plan)
         _launch(plan, prepared, pod, keeping)
@@ -173,7 +195,8 @@ class PreparedStarter:
         """The plan `run` would carry out. Nothing is written."""
         if pod.place != PREPARED:
             raise PodStateError(f'pod "{pod.uuid}" is not prepared')
-        return flavor.plan(self._as_it_would_run(pod, settings))
+        prepared, _ = self._as_it_would_run(pod, flavor, settings)
+        return flavor.plan(_imagine_users(prepared, flavor.describe(), self._say))
 
     def run(
         self,
@@ -188,26 +211,54 @@ class PreparedStarter:
             PodStateError: it is not prepared, or another process is about to run or remove it.
         """
         from podctl.plugins import events
+        from podctl.pods.userns import users_of
         from podctl.sys.files import write_atomic
 
         locked = self._pods.take(pod) if pod.place == PREPARED else None
         if locked is None:
             raise PodStateError(f'pod "{pod.uuid}" is not prepared')
-        prepared = self._as_it_would_run(pod, settings)
+        prepared, records = self._as_it_would_run(pod, flavor, settings)
         # What can be refused is refused while the pod can still be run another time.
+        here = prepared._replace(directory=locked.directory)
+        prepared = prepared._replace(users=users_of(here, flavor.describe(), self._say))
         plan = flavor.plan(prepared)
         events(self._say).pod_starting(prepared, plan)
         kept = settings._replace(options=prepared.options).to_bytes()
         write_atomic(locked.path(SETTINGS), kept, mode=0o640, durable=False)
+        if records or os.path.exists(locked.path(CONFINEMENT)):
+            from podctl.pods.confining import records_to_bytes
+
+            held = records_to_bytes(records)
+            write_atomic(locked.path(CONFINEMENT), held, mode=0o640, durable=False)
         self._pods.move(locked, RUN, durable=True)
         _launch(plan, prepared, locked, keeping)
 
-    def _as_it_would_run(self, pod: Pod, settings: RunSettings) -> PreparedPod:
-        manifest, before, roots = load_parts(pod.directory)
+    def _as_it_would_run(
+        self, pod: Pod, flavor: FlavorHandle, settings: RunSettings
+    ) -> tuple[PreparedPod, Mapping[str, Confinement]]:
+        """What its apps are held to is decided anew: the host may be another one by now."""
+        manifest, before, roots, _ = load_parts(pod.directory)
         check_sources(manifest)
         settings = settings._replace(options={**before.options, **settings.options})
         directory = self._pods.path(RUN, pod.uuid)
-        return assemble(pod.uuid, directory, manifest, settings, roots)
+        records = _confine(flavor.describe(), manifest, settings.insecure, self._say)
+        return assemble(pod.uuid, directory, manifest, settings, roots, records), records
+
+
+def _imagine_users(pod: PreparedPod, description: FlavorDescription, say: Say) -> PreparedPod:
+    from podctl.pods.userns import users_of
+
+    return pod._replace(users=users_of(pod, description, say, imagined=True))
+
+
+def _confine(
+    description: FlavorDescription, manifest: PodManifest, insecure: frozenset[str], say: Say
+) -> Mapping[str, Confinement]:
+    if not description.defaults and not any(one.app and one.app.isolators for one in manifest.apps):
+        return {}
+    from podctl.pods.confining import confine
+
+    return confine(description, manifest, insecure, say)
 
 
 def _launch(

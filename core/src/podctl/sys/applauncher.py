@@ -26,9 +26,9 @@ if __name__ == "__main__":
     # Started by its path, isolated: the package lies three levels up.
     sys.path.insert(0, os.path.abspath(__file__).rsplit("/", 3)[0])
 
-from podctl.sys import caps  # noqa: E402
+from podctl.sys import confine  # noqa: E402
 from podctl.sys import constants as c  # noqa: E402
-from podctl.sys.calls import close_range, join_new_session_keyring, no_new_privileges, prctl  # noqa: E402
+from podctl.sys.calls import close_range, filesystem_magic, join_new_session_keyring, openat2, prctl  # noqa: E402
 from podctl.sys.mounts import mount, mount_setattr, move_mount, open_tree, pivot_root, umount2  # noqa: E402
 from podctl.sys.namespaces import setns, unshare  # noqa: E402
 
@@ -42,6 +42,11 @@ _FIRST_SOCKET = 3
 #: exit codes of a program that is missing, or none
 _NOT_FOUND, _NOT_EXECUTABLE, _OURS = 127, 126, 254
 _ENOENT = 2
+#: of cgroup v1: what says something of the app
+_CONTROLLERS = frozenset({"blkio", "cpu", "cpuacct", "cpuset", "devices", "memory", "pids"})
+_HARMLESS = c.MS_NOSUID | c.MS_NODEV | c.MS_NOEXEC
+#: nspawn's /sys is a tmpfs with parts of sysfs and of control groups
+_SYSTEM = frozenset({c.PROC_SUPER_MAGIC, c.SYSFS_MAGIC, c.TMPFS_MAGIC})
 
 
 def main(app: str, what: str, document_fd: str = "", mounts_fd: str = "") -> int:
@@ -51,9 +56,12 @@ def main(app: str, what: str, document_fd: str = "", mounts_fd: str = "") -> int
     try:
         if what == "enter":
             document = _received(int(document_fd))
+            confine.prepare(document["held"])
             setns(int(mounts_fd), c.CLONE_NEWNS)
         else:
             document = _left(app, what)
+            _join(document["groups_files"])
+            confine.prepare(document["held"])
             _enter_root(document)
         os.chdir(document["directory"])
         # Raises when the directory is not below the root (CVE-2024-21626).
@@ -62,7 +70,7 @@ def main(app: str, what: str, document_fd: str = "", mounts_fd: str = "") -> int
         _keep_descriptors(document["environment"] if what == "app" else {})
         _reset_signals()
         os.setsid()
-        _confine(document)
+        confine.apply(document["held"], document["uid"], document["gid"], document["groups"])
     except (OSError, KeyError, ValueError) as error:
         return _say(_OURS, f"cannot start {app}: {error}")
     return _execute(document)
@@ -99,32 +107,122 @@ def _left(app: str, what: str) -> dict[str, Any]:
 
 
 def _enter_root(document: dict[str, Any]) -> None:
-    """Make the app's root the root of a mount namespace that shows nothing else."""
-    unshare(c.CLONE_NEWNS)
+    """Make the app's root the root of a mount namespace that shows nothing else. The app's control
+    groups become the roots of those that it sees."""
+    unshare(c.CLONE_NEWNS | c.CLONE_NEWCGROUP)
     mount("none", "/", None, c.MS_REC | c.MS_PRIVATE)
     root: str = document["root"]
     for tree in document["trees"]:
-        _bind(tree, root + tree)
+        _bind(tree, root + tree, read_only=tree in document["read_only_paths"])
+    if "/sys" in document["trees"] and os.path.isdir(f"{root}/sys/fs/cgroup"):
+        _show_groups(f"{root}/sys/fs/cgroup")
     # In a user namespace of the pod's own the root is locked to what it is mounted on, unlike a
     # copy of it (mount_namespaces(7)); pivot_root(2) takes nothing that is locked.
     _bind(root, root)
     os.chdir(root)
+    _protect(document)
     pivot_root(".", ".")
     # The old root now lies on top of the new one, at "."; pivot_root(2) shows this idiom.
     umount2(".", c.MNT_DETACH)
     os.chdir("/")
 
 
-def _bind(source: str, target: str) -> None:
+def _bind(source: str, target: str, *, read_only: bool = False) -> None:
     """The target is a directory core has made or checked, in a root nobody else has yet."""
     tree = open_tree(c.AT_FDCWD, source, c.OPEN_TREE_CLONE | c.AT_RECURSIVE)
     place = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        mount_setattr(tree, propagation=c.MS_PRIVATE, recursive=True)
+        attributes = c.MOUNT_ATTR_RDONLY if read_only else 0
+        mount_setattr(tree, attr_set=attributes, propagation=c.MS_PRIVATE, recursive=True)
         move_mount(tree, place)
     finally:
         os.close(tree)
         os.close(place)
+
+
+def _join(files: list[str]) -> None:
+    for name in files:
+        fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC)
+        # The writer, whatever its number is on the host.
+        os.write(fd, b"0")
+        os.close(fd)
+
+
+def _show_groups(target: str) -> None:
+    """The app's own control groups, read-only: a program finds its limits where it looks for them,
+    and no other pod's. `target` lies in nspawn's tmpfs."""
+    with open("/proc/self/cgroup") as file:
+        names = [line.split(":", 2)[1] for line in file]
+    shown = [name for name in names if _CONTROLLERS.intersection(name.split(","))]
+    if not shown:
+        mount("cgroup2", target, "cgroup2", c.MS_RDONLY | _HARMLESS)
+        return
+    mount("tmpfs", target, "tmpfs", _HARMLESS, "mode=755,size=64k")
+    for name in shown:
+        os.mkdir(f"{target}/{name}")
+        mount("cgroup", f"{target}/{name}", "cgroup", c.MS_RDONLY | _HARMLESS, name)
+        if "," in name:
+            for alias in name.split(","):
+                os.symlink(name, f"{target}/{alias}")
+    mount("none", target, None, c.MS_REMOUNT | c.MS_BIND | c.MS_RDONLY | _HARMLESS)
+
+
+def _protect(document: dict[str, Any]) -> None:
+    """Hide paths of the app's /proc and /sys, and make others read-only. The current directory is
+    the app's root."""
+    root = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    kept: list[str] = document["read_only_paths"]
+    hidden: list[str] = document["masked"]
+    for path in kept:
+        if path in document["trees"]:
+            continue
+        place = _system_path(root, path, document["trees"])
+        if place is not None:
+            flags = c.OPEN_TREE_CLONE | c.AT_RECURSIVE | c.AT_EMPTY_PATH
+            tree = open_tree(place, "", flags)
+            mount_setattr(tree, attr_set=c.MOUNT_ATTR_RDONLY, recursive=True)
+            move_mount(tree, place)
+            os.close(tree)
+            os.close(place)
+    if hidden:
+        # Over the documents, which have been read: nobody but this process sees it there.
+        mount("tmpfs", DOCUMENTS, "tmpfs", c.MS_RDONLY | _HARMLESS, "size=0,nr_inodes=1,mode=0")
+    for path in hidden:
+        place = _system_path(root, path, document["trees"])
+        if place is not None:
+            directory = os.path.isdir(f"/proc/self/fd/{place}")
+            tree = open_tree(c.AT_FDCWD, DOCUMENTS if directory else _null(), c.OPEN_TREE_CLONE)
+            mount_setattr(tree, propagation=c.MS_PRIVATE)
+            move_mount(tree, place)
+            os.close(tree)
+            os.close(place)
+    os.close(root)
+
+
+def _system_path(root: int, path: str, trees: list[str]) -> int | None:
+    """A descriptor of a path of the app's /proc or /sys; None where there is none, or where the app
+    brings a tree of its own.
+
+    Raises:
+        OSError: a link is on the way, or what is there is neither procfs nor sysfs
+            (CVE-2019-16884, CVE-2025-31133).
+    """
+    if "/" + path.split("/", 2)[1] not in trees:
+        return None
+    try:
+        fd = openat2(root, path[1:], os.O_PATH, 0, c.RESOLVE_BENEATH | c.RESOLVE_NO_SYMLINKS)
+    except FileNotFoundError:
+        return None
+    if filesystem_magic(fd) not in _SYSTEM:
+        raise OSError(f"{path} is not the kernel's")
+    return fd
+
+
+def _null() -> str:
+    status = os.stat("/dev/null")
+    if status.st_mode & 0o170000 != 0o020000 or status.st_rdev != os.makedev(1, 3):
+        raise OSError("/dev/null is something else")
+    return "/dev/null"
 
 
 def _keep_descriptors(environment: dict[str, str]) -> None:
@@ -148,22 +246,6 @@ def _reset_signals() -> None:
     for number in _signal.valid_signals() - {_SIGKILL, _SIGSTOP}:
         _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-
-
-def _confine(document: dict[str, Any]) -> None:
-    """Capabilities, ids and what execve may not give back."""
-    mask: int = document["capabilities"]
-    last = caps.last_cap()
-    kept = [number for number in range(last + 1) if mask >> number & 1]
-    uid, gid, groups = document["uid"], document["gid"], document["groups"]
-    caps.drop_bounding(kept, last)
-    os.setgroups(sorted({gid, *groups}))
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
-    # For other users the kernel has cleared all but the inheritable set (CVE-2022-24769).
-    caps.set_capabilities(kept if uid == 0 else ())
-    if document["no_new_privileges"]:
-        no_new_privileges()
 
 
 def _say(code: int, text: str) -> int:

@@ -11,7 +11,7 @@ import shutil
 import signal
 import time
 import uuid
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from podctl.errors import PodctlError
 from podctl.model.manifest import App
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from podctl.model.isolators import Isolator
-    from podctl.model.plan import Bind, LaunchPlan
+    from podctl.model.plan import Bind, FlavorDescription, LaunchPlan
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: the number under which a pod's first process finds the lock
@@ -139,9 +139,15 @@ class Result(NamedTuple):
 
 
 class Process:
-    """A forked process with piped output; killed and reaped when the context ends."""
+    """A forked process with piped output; killed and reaped when the context ends.
 
-    def __init__(self, function: Callable[[], object]) -> None:
+    Args:
+        function: what the process does.
+        pod_directory: of the pod it becomes, whose control groups go with it.
+    """
+
+    def __init__(self, function: Callable[[], object], pod_directory: str | None = None) -> None:
+        self._pod_directory = pod_directory
         self._out, out = os.pipe2(os.O_CLOEXEC)
         self._err, err = os.pipe2(os.O_CLOEXEC)
         self._seen = {self._out: b"", self._err: b""}
@@ -197,6 +203,10 @@ class Process:
             os.close(fd)
         self._pipes = ()
         self._open.clear()
+        if self._pod_directory is not None:
+            from podctl.pods.grouping import remove_groups
+
+            remove_groups(self._pod_directory)
 
     def _pump(self) -> None:
         ready = select.select(list(self._open), [], [], PATIENCE)[0]
@@ -254,7 +264,23 @@ def start(plan: LaunchPlan, pod: PreparedPod) -> Process:
         lock(LOCK_FD, exclusive=True)
         launch(plan, pod, LOCK_FD)
 
-    return Process(become_pod)
+    return Process(become_pod, pod.directory)
+
+
+def confined(description: FlavorDescription, pod: PreparedPod) -> PreparedPod:
+    """The pod with what its apps are held to, as `podctl run` decides it.
+
+    Raises:
+        Refused, HostLacks: an isolator cannot be enforced.
+    """
+    from podctl.pods.confining import allow_volumes, confine_app
+
+    apps = []
+    for prepared in pod.apps:
+        isolators = cast("App", prepared.app).isolators
+        record = confine_app(description, prepared.name, isolators, pod.insecure)
+        apps.append(prepared._replace(confinement=allow_volumes(record, prepared.mounts)))
+    return pod._replace(apps=tuple(apps))
 
 
 def is_locked(pod: PreparedPod) -> bool:

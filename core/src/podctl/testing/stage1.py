@@ -16,11 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from podctl.errors import PodctlError, Refused
+from podctl.errors import HostLacks, PodctlError, Refused
 from podctl.model.isolators import Isolator
 from podctl.model.plan import Bind, FlavorDescription, LaunchPlan
 from podctl.pods.describe import describe, plan_to_json
-from podctl.testing.pods import PodFactory, Process, host_mounts, is_locked, start, wait_until
+from podctl.testing.pods import (
+    PodFactory,
+    Process,
+    confined,
+    host_mounts,
+    is_locked,
+    start,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +71,7 @@ class Stage1Contract:
 
     def start(self, pod: PreparedPod) -> Process:
         """Start a pod as `podctl run` does."""
+        pod = confined(self.description, pod)
         self.provider.stage1_prepare(pod=pod)
         return start(self.provider.stage1_plan(pod=pod), pod)
 
@@ -75,6 +84,7 @@ class Stage1Contract:
         """Run a command in a running pod as `podctl enter` does."""
         from podctl.pods.enter import enter
 
+        pod = confined(self.description, pod)
         app = pod.apps[0].name
         with Process(lambda: enter(self.provider.stage1_enter(pod=pod, app=app, argv=argv))) as it:
             return it.wait()
@@ -120,10 +130,19 @@ class Stage1Contract:
         known = name != "example.com/unheard-of"
         pod = factory.pod("/bin/true", isolators=[Isolator(name, ISOLATORS[name], known)])
         if name in self.description.isolators:
-            self.provider.stage1_prepare(pod=pod)
+            try:
+                held = confined(self.description, pod)
+            except HostLacks as error:
+                assert name in str(error)
+                return
+            self.provider.stage1_prepare(pod=held)
+            plan = self.provider.stage1_plan(pod=held)
+            carried = [app.confinement for app in plan.apps] or [plan.confinement]
+            # What a flavor says it carries out is in its plan, or it says it of nothing.
+            assert not self.description.confines or carried == [held.apps[0].confinement]
             return
         with pytest.raises(Refused, match=name) as caught:
-            self.provider.stage1_prepare(pod=pod)
+            self.provider.stage1_prepare(pod=confined(self.description, pod))
         assert caught.value.hint
 
     @pytest.mark.parametrize("option", sorted(OPTIONS))

@@ -14,7 +14,13 @@ from podctl.api import hookimpl
 from podctl.errors import NotFound, PodStateError
 from podctl.model.plan import Account, EnterPlan, FlavorDescription, LaunchPlan
 from podctl.sys import procs
-from podctl_stage1_fly.refusals import NAME, OPTIONS, refuse_unsupported
+from podctl_stage1_fly.refusals import (
+    CONFINES,
+    ISOLATORS,
+    NAME,
+    OPTIONS,
+    refuse_unsupported,
+)
 from podctl_stage1_fly.steps import root_steps
 
 if TYPE_CHECKING:
@@ -23,7 +29,6 @@ if TYPE_CHECKING:
     from podctl.model.manifest import App
     from podctl.model.plan import PreparedApp, PreparedPod
 
-NO_NEW_PRIVILEGES = "os/linux/no-new-privileges"
 #: rounds of killing: a process may fork between being listed and being killed
 _ROUNDS = 100
 
@@ -38,7 +43,8 @@ class Fly:
             max_apps=1,
             networks=("host",),
             options=OPTIONS,
-            isolators=frozenset({NO_NEW_PRIVILEGES}),
+            isolators=ISOLATORS,
+            confines=CONFINES,
         )
 
     @hookimpl
@@ -66,8 +72,9 @@ class Fly:
             environment=dict(prepared.environment),
             argv=app.exec,
             read_only_root=prepared.read_only_rootfs,
-            no_new_privileges=_no_new_privileges(app),
+            no_new_privileges=prepared.confinement.no_new_privileges,
             records={"pid": "{pid}\n"},
+            confinement=prepared.confinement,
         )
 
     @hookimpl
@@ -82,10 +89,11 @@ class Fly:
             start_time=start_time,
             namespaces=("NS",),
             identity=_account(section),
-            no_new_privileges=_no_new_privileges(section),
+            no_new_privileges=prepared.confinement.no_new_privileges,
             working_directory="/",
             environment={**prepared.environment, "TERM": os.environ.get("TERM") or "vt100"},
             argv=tuple(argv),
+            confinement=prepared.confinement,
         )
 
     @hookimpl
@@ -125,10 +133,6 @@ def _app(prepared: PreparedApp) -> App:
 
 def _account(app: App) -> Account:
     return Account(app.user or "0", app.group, app.supplementary_gids)
-
-
-def _no_new_privileges(app: App) -> bool:
-    return any(one.name == NO_NEW_PRIVILEGES and one.value is True for one in app.isolators)
 
 
 def _instance(pod: PreparedPod) -> procs.Instance:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from podctl.errors import Refused
+from podctl.model.confinement import Confinement
 from podctl.model.rootsteps import refuse_target
 
 if TYPE_CHECKING:
@@ -15,9 +16,17 @@ NAME = "fly"
 #: pod options carried out: those that end in the texts of resolv.conf and hosts
 OPTIONS = frozenset({"dns", "dns-search", "dns-opt", "dns-domain", "hosts-entry"})
 _OTHER_FLAVOR = "use another flavor, such as --stage1=nspawn"
-#: isolators that an insecure option excuses: beginning of the name -> option
-_EXCUSED = {"os/linux/capabilities-": "capabilities", "os/linux/seccomp-": "seccomp"}
-_ENFORCED = frozenset({"os/linux/no-new-privileges"})
+#: enforced by records of podctl.model.confinement; without one, nothing is held
+ISOLATORS = frozenset({
+    "os/linux/no-new-privileges", "os/linux/capabilities-retain-set",
+    "os/linux/capabilities-remove-set", "os/linux/seccomp-retain-set",
+    "os/linux/seccomp-remove-set",
+    "os/linux/oom-score-adj", "os/linux/cpu-shares", "os/linux/selinux-context", "resource/cpu",
+    "resource/memory", "resource/block-bandwidth", "resource/block-iops",
+})  # fmt: skip
+#: fields of a record that are carried out. The host's own /proc and /sys are shared: to hide parts
+#: of them from a process that may see everything else would be a pretence.
+CONFINES = frozenset(Confinement._fields) - {"masked_paths", "read_only_paths", "sysctls"}
 
 
 def refuse_unsupported(pod: PreparedPod) -> None:
@@ -38,27 +47,16 @@ def refuse_unsupported(pod: PreparedPod) -> None:
         if option not in OPTIONS:
             raise Refused(f"flavor fly does not support --{option}", hint=_OTHER_FLAVOR)
     prepared = pod.apps[0]
-    _refuse_in_app(prepared.name, cast("App", prepared.app), pod.insecure)
+    _refuse_in_app(prepared.name, cast("App", prepared.app))
     for mount in prepared.mounts:
         refuse_target(mount.target)
 
 
-def _refuse_in_app(name: str, app: App, insecure: frozenset[str]) -> None:
+def _refuse_in_app(name: str, app: App) -> None:
     for handler in app.event_handlers:
         # A post-stop handler would need somebody to outlive the app, a pre-start handler a
         # supervisor that reports its failure as the app's.
         raise Refused(
             f'app "{name}" has a {handler} event handler, which flavor fly cannot run',
             hint=_OTHER_FLAVOR,
-        )
-    for isolator in app.isolators:
-        if isolator.name in _ENFORCED:
-            continue
-        option = next((o for start, o in _EXCUSED.items() if isolator.name.startswith(start)), None)
-        if option in insecure:
-            continue
-        remedy = f"--insecure-options={option} runs it without, or " if option else ""
-        raise Refused(
-            f'app "{name}" has isolator {isolator.name}, which flavor fly cannot enforce',
-            hint=remedy + _OTHER_FLAVOR,
         )

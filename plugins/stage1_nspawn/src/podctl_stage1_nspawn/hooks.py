@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from podctl.api import hookimpl
 from podctl.model.plan import FlavorDescription
-from podctl_stage1_nspawn.refusals import ISOLATORS, NAME, NETWORKS, OPTIONS, refuse_unsupported
+from podctl_stage1_nspawn.refusals import (
+    CONFINES,
+    ISOLATORS,
+    NAME,
+    NETWORKS,
+    OPTIONS,
+    refuse_unsupported,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +37,8 @@ class Nspawn:
             networks=NETWORKS,
             options=OPTIONS,
             isolators=ISOLATORS,
+            confines=CONFINES,
+            defaults=True,
         )
 
     @hookimpl

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 STOP_TIMEOUT = 10
 #: no device of an image's, nor one an app makes, is ever opened (mknod(2) is allowed by default)
 _FLAGS = ("nodev",)
+#: there where cgroup v2 is the only version in use
+_UNIFIED = "/sys/fs/cgroup/cgroup.controllers"
 
 
 def plan(pod: PreparedPod) -> LaunchPlan:
@@ -71,6 +73,9 @@ def _environment() -> dict[str, str]:
         "SYSTEMD_LOG_LEVEL": "err",
         # Each app has a filter of its own, the same for whoever enters it.
         "SYSTEMD_SECCOMP": "0",
+        # The launcher makes one for each app. From within one that nspawn has made the app's groups
+        # could not be reached, where cgroup v2 is mounted with nsdelegate (cgroups(7)).
+        "SYSTEMD_NSPAWN_USE_CGNS": "0" if os.path.exists(_UNIFIED) else "1",
     }
 
 
@@ -94,11 +99,12 @@ def _options(pod: PreparedPod, root: str) -> list[str]:
     if pod.users is not None:
         # Everything in the tree belongs to these users already.
         options += [f"--private-users={pod.users}", "--private-users-ownership=off"]
-    wanted: set[str] = set()
-    for app in pod.apps:
-        wanted |= confinement(app).capabilities or frozenset()
-    if wanted:
-        options.append(f"--capability={','.join(sorted(wanted))}")
+    held = [confinement(app).capabilities for app in pod.apps]
+    wanted = sorted(set().union(*(names or () for names in held)))
+    if None in held:
+        options.append("--capability=all")
+    elif wanted:
+        options.append(f"--capability={','.join(wanted)}")
     return options
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from podctl.errors import Refused
+from podctl.model.confinement import Confinement
 from podctl.model.rootsteps import refuse_target
 
 if TYPE_CHECKING:
-    from podctl.model.manifest import App
     from podctl.model.plan import PreparedPod
 
 NAME = "nspawn"
 #: pod options carried out
 OPTIONS = frozenset({"dns", "dns-search", "dns-opt", "dns-domain", "hosts-entry", "hostname"})
+#: enforced by records of podctl.model.confinement
 ISOLATORS = frozenset({
     "os/linux/no-new-privileges", "os/linux/capabilities-retain-set",
-    "os/linux/capabilities-remove-set",
+    "os/linux/capabilities-remove-set", "os/linux/seccomp-retain-set",
+    "os/linux/seccomp-remove-set",
+    "os/linux/oom-score-adj", "os/linux/cpu-shares", "os/linux/selinux-context", "resource/cpu",
+    "resource/memory", "resource/block-bandwidth", "resource/block-iops",
 })  # fmt: skip
+#: fields of a record that are carried out: all but settings of namespaces
+CONFINES = frozenset(Confinement._fields) - {"sysctls"}
 #: `default` is what a pod has that named none: until a plugin of the family *networking* provides
 #: more, a loopback of its own, as with `none`.
 NETWORKS = ("default", "none", "host")
@@ -35,12 +41,5 @@ def refuse_unsupported(pod: PreparedPod) -> None:
         if option not in OPTIONS:
             raise Refused(f"flavor nspawn does not support --{option}", hint="leave it out")
     for prepared in pod.apps:
-        for isolator in cast("App", prepared.app).isolators:
-            if isolator.name not in ISOLATORS:
-                raise Refused(
-                    f'app "{prepared.name}" has isolator {isolator.name}, '
-                    "which flavor nspawn cannot enforce",
-                    hint="take it out of the manifest",
-                )
         for mount in prepared.mounts:
             refuse_target(mount.target)
