@@ -1,7 +1,8 @@
-"""What images converted from Docker's and OCI's formats say beside their app section: annotations.
+"""What images say beside their app section of how they run: annotations.
 
-docker2aci wrote `appc.io/docker/repository` into the ACIs it made, and rkt went by it; so they and
-the images podctl converts itself are treated alike.
+Most are of images converted from Docker's and OCI's formats: docker2aci wrote
+`appc.io/docker/repository` into the ACIs it made, and rkt went by it; so they and the images podctl
+converts itself are treated alike.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ ANNOTATION = "appc.io/docker/"
 REPOSITORY = f"{ANNOTATION}repository"
 STOP_SIGNAL = f"{ANNOTATION}stopsignal"
 STOP_TIMEOUT = f"{ANNOTATION}stoptimeout"
+#: the app says by itself when it is ready (sd_notify(3)); rkt's name
+NOTIFIES = "appc.io/executor/supports-systemd-notify"
 #: what a pod keeps of its images, since it outlives them
-KEPT = (REPOSITORY, STOP_SIGNAL, STOP_TIMEOUT)
+KEPT = (REPOSITORY, STOP_SIGNAL, STOP_TIMEOUT, NOTIFIES)
 _SIGTERM = 15
 
 
@@ -31,12 +34,25 @@ def kept_annotations(image: Mapping[str, str], own: Mapping[str, str]) -> dict[s
     annotations = {name: image[name] for name in KEPT if name in image} | dict(own)
     stop_signal(annotations)
     stop_timeout(annotations)
+    notifies(annotations)
     return annotations
 
 
 def is_converted(annotations: Mapping[str, str]) -> bool:
     """Whether Docker's rules hold where they differ from appc's."""
     return REPOSITORY in annotations
+
+
+def notifies(annotations: Mapping[str, str]) -> bool:
+    """Whether the app says by itself when it is ready.
+
+    Raises:
+        InvalidInput: it is neither `true` nor `false`.
+    """
+    text = annotations.get(NOTIFIES, "false")
+    if text not in ("true", "false"):
+        raise InvalidInput(f"annotation {NOTIFIES}: {text[:40]!r} must be true or false")
+    return text == "true"
 
 
 def stop_signal(annotations: Mapping[str, str]) -> int:

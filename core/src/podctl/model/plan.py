@@ -142,6 +142,7 @@ class AppLaunch(NamedTuple):
         read_only_root: as of a LaunchPlan.
         trees: system directories of the pod (`/dev`, `/proc`, `/sys`) that are mounted in its root.
         confinement: what the launcher holds the app to.
+        takes_sockets: whether it gets the sockets that were passed to the pod (sd_listen_fds(3)).
     """
 
     name: str
@@ -156,6 +157,7 @@ class AppLaunch(NamedTuple):
     read_only_root: bool = False
     trees: tuple[str, ...] = ()
     confinement: Confinement = UNCONFINED
+    takes_sockets: bool = False
 
 
 class LaunchPlan(NamedTuple):
@@ -300,6 +302,7 @@ class PreparedApp(NamedTuple):
             the volumes are mounted.
         stop_signal: number of the signal that asks the app to end.
         stop_timeout: seconds that its image gives the app to end; None if it says nothing.
+        notifies: whether the app tells its supervisor when it is ready (sd_notify(3)).
         confinement: what its isolators and podctl's defaults hold it to.
     """
 
@@ -316,6 +319,7 @@ class PreparedApp(NamedTuple):
     make_working_directory: bool = False
     stop_signal: int = 15
     stop_timeout: int | None = None
+    notifies: bool = False
     confinement: Confinement = UNCONFINED
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from podctl.errors import UsageError
 from podctl.model import jsontext
-from podctl.model.conversion import is_converted, stop_signal, stop_timeout
+from podctl.model.conversion import is_converted, notifies, stop_signal, stop_timeout
 from podctl.model.fields import Fields
 from podctl.model.isolators import Isolator, isolators_value, parse_isolators
 from podctl.model.labels import labels_from_pairs
@@ -73,6 +73,11 @@ class RuntimeApp(NamedTuple):
     def stop_timeout(self) -> int | None:
         """Seconds it has to end. Raises InvalidInput for no number."""
         return stop_timeout(self.annotations)
+
+    @property
+    def notifies(self) -> bool:
+        """Whether it says when it is ready. Raises InvalidInput for no boolean."""
+        return notifies(self.annotations)
 
 
 class PodManifest(NamedTuple):

@@ -70,6 +70,7 @@ def hand_over(
     document["root"] = os.path.join("/", os.path.relpath(app.root, _path_of(root_fd)))
     document["trees"] = list(app.trees)
     document["read_only"] = app.read_only_root
+    document["sockets"] = app.takes_sockets
     document["handlers"] = {
         name: (find_program(app_fd, argv[0], app.environment, "/"), list(argv))
         for name, argv in app.handlers.items()

@@ -188,6 +188,7 @@ def _app(
         stop_signal=app.stop_signal,
         stop_timeout=app.stop_timeout,
         notifies=app.notifies,
+        notifies=app.notifies,
     )
 
 

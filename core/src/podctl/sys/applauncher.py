@@ -67,7 +67,8 @@ def main(app: str, what: str, document_fd: str = "", mounts_fd: str = "") -> int
         # Raises when the directory is not below the root (CVE-2024-21626).
         os.getcwd()
         join_new_session_keyring()
-        _keep_descriptors(document["environment"] if what == "app" else {})
+        takes_sockets = what == "app" and document["sockets"]
+        _keep_descriptors(document["environment"] if takes_sockets else None)
         _reset_signals()
         os.setsid()
         confine.apply(document["held"], document["uid"], document["gid"], document["groups"])
@@ -225,12 +226,12 @@ def _null() -> str:
     return "/dev/null"
 
 
-def _keep_descriptors(environment: dict[str, str]) -> None:
-    """0, 1, 2 and the sockets a supervisor passed to the pod; the last one passed is the pod's lock
-    and no app's."""
+def _keep_descriptors(environment: dict[str, str] | None) -> None:
+    """0, 1, 2 and, where an environment is to name them, the sockets a supervisor passed to the
+    pod; the last one passed is the pod's lock and no app's."""
     close_range(_FIRST_SOCKET, 0xFFFFFFFF, c.CLOSE_RANGE_CLOEXEC)
     sockets = int(os.environ.get("LISTEN_FDS") or "1") - 1
-    if not environment or sockets < 1:
+    if environment is None or sockets < 1:
         return
     for fd in range(_FIRST_SOCKET, _FIRST_SOCKET + sockets):
         os.set_inheritable(fd, True)

@@ -10,7 +10,7 @@ from podctl.model.confinement import UNCONFINED, Confinement
 from podctl.model.isolators import effective_capabilities, no_new_privileges
 from podctl.model.plan import Account, AppLaunch, Directory, Identity, LaunchPlan, Overlay
 from podctl.model.rootsteps import file_steps, is_below, volume_steps
-from podctl_stage1_nspawn import machined
+from podctl_stage1_nspawn import machined, supervision
 from podctl_stage1_nspawn.host import NSPAWN
 from podctl_stage1_nspawn.refusals import NAME, refuse_unsupported
 from podctl_stage1_nspawn.stage1 import ROOT, app_root, stage1_steps
@@ -34,6 +34,7 @@ def plan(pod: PreparedPod) -> LaunchPlan:
         Refused: it asks for what the flavor cannot do.
     """
     refuse_unsupported(pod)
+    supervision.refuse(pod)
     root = f"{pod.directory}/{ROOT}"
     return LaunchPlan(
         flavor=NAME,
@@ -42,7 +43,7 @@ def plan(pod: PreparedPod) -> LaunchPlan:
         steps=stage1_steps(pod, hostname(pod)),
         identity=Identity(0, 0),
         working_directory="/",
-        environment=_environment(),
+        environment=_environment(pod),
         argv=(NSPAWN, *_options(pod, root), "--", *_supervisor(pod)),
         records={"ppid": "{pid}\n"},
         apps=tuple(_app(pod, app) for app in pod.apps),
@@ -65,9 +66,11 @@ def _covered() -> tuple[str, ...]:
     return () if os.path.isdir("/run/systemd/system") else ("/run/systemd/nspawn",)
 
 
-def _environment() -> dict[str, str]:
-    """nspawn's own; nothing of the caller's or of an image's reaches it."""
+def _environment(pod: PreparedPod) -> dict[str, str]:
+    """nspawn's own; nothing else of the caller's, nor of an image's, reaches it."""
+    supervisor = supervision.notify_socket()
     return {
+        **({"NOTIFY_SOCKET": supervisor} if supervision.reports(pod) else {}),
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "SYSTEMD_NSPAWN_CONTAINER_SERVICE": "podctl",
         "SYSTEMD_LOG_LEVEL": "err",
@@ -94,6 +97,8 @@ def _options(pod: PreparedPod, root: str) -> list[str]:
         f"--directory={root}",
         "--console=interactive" if pod.interactive and os.isatty(0) else "--console=pipe",
     ]
+    if supervision.reports(pod):
+        options.append("--notify-ready=yes")
     if "host" not in pod.networks:
         options.append("--private-network")
     if pod.users is not None:
@@ -143,12 +148,13 @@ def _app(pod: PreparedPod, prepared: PreparedApp) -> AppLaunch:
         steps=_app_steps(pod, prepared),
         identity=Account(app.user or "0", app.group, app.supplementary_gids),
         working_directory=app.working_directory,
-        environment=dict(prepared.environment),
+        environment={**prepared.environment, **supervision.environment(pod, prepared)},
         argv=app.exec,
         handlers=dict(app.event_handlers),
         trees=system_trees([volume.target for volume in volume_steps(pod, prepared)]),
         read_only_root=prepared.read_only_rootfs,
         confinement=confinement(prepared),
+        takes_sockets=supervision.takes_sockets(pod, prepared),
     )
 
 
@@ -162,6 +168,7 @@ def _app_steps(pod: PreparedPod, app: PreparedApp) -> tuple[Step, ...]:
     steps += file_steps(pod, hostname(pod))
     steps.append(Directory("/tmp", 0o1777))
     steps += [Directory(tree) for tree in system_trees(targets)]
+    steps += supervision.steps(app)
     steps += [volume._replace(no_devices=not is_device(volume.source)) for volume in volumes]
     if app.make_working_directory:
         steps.append(Directory(cast("App", app.app).working_directory))
