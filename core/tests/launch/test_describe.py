@@ -86,6 +86,7 @@ def test_json_says_the_same(plan: LaunchPlan) -> None:
         "read_only": True,
         "propagation": "slave",
         "no_devices": False,
+        "owners": "kept",
     }
     assert value["identity"] == {"user": "web", "group": "", "groups": [4, 7]}
     assert value["argv"] == ["sh", "-c", "echo 'hi' $X", ""]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 from typing import TYPE_CHECKING
 
 from podctl.sys import constants as c
@@ -35,7 +36,7 @@ class MappedUsers:
     def __init__(self, base: int, size: int) -> None:
         self.base = base
         self.size = size
-        self._fd = _user_namespace(base, size)
+        self._fd, self._child = _user_namespace(base, size)
 
     def clone(self, path: str, flags: int = 0) -> int:
         """A detached mapped mount of `path`; a descriptor of its root.
@@ -72,6 +73,7 @@ class MappedUsers:
         traceback: TracebackType | None,
     ) -> None:
         os.close(self._fd)
+        os.waitpid(self._child, 0)
 
 
 class Owning:
@@ -109,8 +111,8 @@ def _set_file_ids(uid: int, gid: int) -> None:
             raise PermissionError(1, f"cannot make files as {number}")
 
 
-def _user_namespace(base: int, size: int) -> int:
-    """Descriptor of a user namespace with this mapping.
+def _user_namespace(base: int, size: int) -> tuple[int, int]:
+    """Descriptor of a user namespace with this mapping, and a process that is to be reaped.
 
     A process is needed to make one; this one only waits for its parent's end of a pipe to close.
     """
@@ -129,9 +131,12 @@ def _user_namespace(base: int, size: int) -> int:
         for name in ("uid_map", "gid_map"):
             with open(f"/proc/{child}/{name}", "wb", buffering=0) as file:
                 file.write(b"0 %d %d" % (base, size))
-        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC), child
+    except BaseException:
+        if child > 0:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        raise
     finally:
         os.close(release)
         os.close(wait)
-        if child > 0:
-            os.waitpid(child, 0)

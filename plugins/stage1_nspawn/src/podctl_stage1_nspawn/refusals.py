@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 NAME = "nspawn"
 #: pod options carried out
-OPTIONS = frozenset({"dns", "dns-search", "dns-opt", "dns-domain", "hosts-entry", "hostname"})
+OPTIONS = frozenset({"dns", "dns-search", "dns-opt", "dns-domain", "hosts-entry", "hostname",
+                     "private-users"})  # fmt: skip
 #: enforced by records of podctl.model.confinement
 ISOLATORS = frozenset({
     "os/linux/no-new-privileges", "os/linux/capabilities-retain-set",
@@ -40,6 +41,12 @@ def refuse_unsupported(pod: PreparedPod) -> None:
     for option in pod.options:
         if option not in OPTIONS:
             raise Refused(f"flavor nspawn does not support --{option}", hint="leave it out")
+    if pod.options.get("private-users") == "true" and "host" in pod.networks:
+        # systemd-nspawn takes CAP_NET_BIND_SERVICE from such a pod, which would be of no use.
+        raise Refused(
+            "flavor nspawn cannot give a pod on the host's network users of its own",
+            hint="leave out --private-users or --net=host",
+        )
     for prepared in pod.apps:
         for mount in prepared.mounts:
             refuse_target(mount.target)
