@@ -105,3 +105,23 @@ def test_without_interspersing_all_after_the_first_argument_is_left_alone() -> N
     values = parse("--net", "image", "--net", "--quiet", interspersed=False)
     assert values["words"] == ("image", "--net", "--quiet")
     assert values["quiet"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["-it", "x"], ["-i", "true", "-t", "true", "x"]),
+        (["-ti=false", "x"], ["-t", "true", "-i", "false", "x"]),
+        (["-ie", "A=1", "x"], ["-i", "true", "-e", "A=1", "x"]),
+        (["-ieA=1", "x"], ["-i", "true", "-eA=1", "x"]),
+        (["-iz", "x"], ["-i", "true", "-z", "x"]),
+    ],
+)
+def test_short_options_may_share_a_dash(words: list[str], expected: list[str]) -> None:
+    @click.command
+    @flag("-i", "--interactive")
+    @flag("-t", "--tty")
+    @click.option("-e", "--env")
+    def command() -> None: ...
+
+    assert normalise(command.params, words, interspersed=False) == expected

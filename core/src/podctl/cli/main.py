@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rm": ("rm", "Remove pods that do not run"),
     "gc": ("gc", "Remove exited pods and abandoned preparations"),
     "enter": ("enter", "Run a command inside a running pod"),
+    "exec": ("exec", "Run a command inside a running pod, as docker's exec"),
     "cat-manifest": ("cat_manifest", "Print the manifest of a pod"),
     "export": ("export", "Write an exited pod's app as an image file"),
     "config": ("config", "Print the effective configuration"),

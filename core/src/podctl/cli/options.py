@@ -64,7 +64,10 @@ def normalise(
         name, equals, value = word.partition("=")
         option = options.get(name)
         if option is None:
-            result.append(word)
+            result += _spread(word, options)
+            last = options.get(result[-1]) if _is_cluster(word) else None
+            if last is not None and not isinstance(last, OptionalValue):
+                result += islice(words, last.nargs)
         elif isinstance(option, OptionalValue):
             result += _spell(name, value if equals else option.bare)
         elif option.is_flag or option.count:
@@ -88,6 +91,27 @@ def _is_option(word: str) -> bool:
 def _spell(name: str, value: str) -> list[str]:
     # click takes everything after a short option's letter as its value, the `=` included.
     return [f"{name}={value}"] if name.startswith("--") else [name, value]
+
+
+def _is_cluster(word: str) -> bool:
+    return len(word) > 2 and word[0] == "-" and word[1] != "-"
+
+
+def _spread(word: str, options: dict[str, click.Option]) -> list[str]:
+    """Take short options that share a dash apart (`-it`); the first that has a value ends them."""
+    if not _is_cluster(word):
+        return [word]
+    result: list[str] = []
+    for index, letter in enumerate(word[1:], 2):
+        name, rest = f"-{letter}", word[index:]
+        option = options.get(name)
+        if option is None or not isinstance(option, OptionalValue):
+            # click knows what is unknown, and values that follow at once.
+            return [*result, name + rest]
+        if rest.startswith("="):
+            return [*result, *_spell(name, rest[1:])]
+        result += _spell(name, option.bare)
+    return result
 
 
 def _spell_flag(name: str, value: str, explicit: bool) -> list[str]:

@@ -239,6 +239,7 @@ class EnterPlan(NamedTuple):
         through: that launcher; None where core itself goes inside, which takes a pod in the
             host's process and user namespaces.
         users: the pod's ids, if it has a user namespace.
+        terminal: whether standard input is a terminal made for it alone, to be its session's.
     """
 
     pid: int
@@ -252,6 +253,7 @@ class EnterPlan(NamedTuple):
     confinement: Confinement = UNCONFINED
     through: Through | None = None
     users: UserRange | None = None
+    terminal: bool = False
 
 
 class FlavorDescription(NamedTuple):

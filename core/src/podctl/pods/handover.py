@@ -97,6 +97,7 @@ def entering_document(plan: EnterPlan, app_fd: int) -> bytes:
 
     program = prepare_program(app_fd, plan, no_new_privileges=False, users=plan.users)
     document = _document(program, plan.working_directory, plan.confinement)
+    document["terminal"] = plan.terminal
     _close(program)
     return marshal.dumps(document)
 

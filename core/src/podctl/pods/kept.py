@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -19,13 +20,16 @@ from podctl.sys import procs
 from podctl.sys.files import flush_streams, write_atomic
 from podctl.sys.keeper import ABANDONED, FAILED, STARTED
 from podctl.sys.logfiles import DIRECTORY, IN_JOURNAL
-from podctl.sys.results import Failure, decode, describe_error, rebuild_error
+from podctl.sys.results import describe_error, read_error
 
 if TYPE_CHECKING:
     from podctl.model.plan import LaunchPlan, PreparedPod
+    from podctl.plugins import FlavorHandle
 
 #: what a process is called until it has become the pod: execve(2) never leaves a slash in a name
 _STARTING = "podctl/starting"
+#: seconds between two looks at apps that start
+_INTERVAL = 0.005
 _JOURNAL = "/run/systemd/journal/stdout"
 _INFO, _ERROR = 6, 3
 
@@ -79,6 +83,29 @@ def launch_kept(plan: LaunchPlan, pod: PreparedPod, lock_fd: int, keeping: Keepi
         _stay(plan, pod, lock_fd, keeping)
 
 
+def await_apps(flavor: FlavorHandle, pod: PreparedPod, seconds: float = 10.0) -> None:
+    """Wait until every app of a pod that starts them itself was started, or has ended."""
+    deadline = time.monotonic() + seconds
+    waiting = [app.name for app in pod.apps]
+    while waiting and time.monotonic() < deadline:
+        waiting = [name for name in waiting if not _was_started(flavor, pod, name)]
+        if waiting:
+            time.sleep(_INTERVAL)
+
+
+def _was_started(flavor: FlavorHandle, pod: PreparedPod, app: str) -> bool:
+    with suppress(OSError):
+        if os.stat(f"{pod.directory}/status/{app}").st_size > 0:
+            return True
+    with suppress(PodctlError, OSError):
+        for process in flavor.processes(pod, app)[:1]:
+            with open(f"/proc/{process.pid}/cmdline", "rb") as file:
+                return b"applauncher.py" not in file.read()
+    # Nothing can be started any more in a pod that has ended.
+    instance = procs.read_instance(pod.directory)
+    return instance is not None and not procs.is_running(instance)
+
+
 def _stay(plan: LaunchPlan, pod: PreparedPod, lock_fd: int, keeping: Keeping) -> NoReturn:
     """Start the pod in the foreground and become its keeper."""
     failure, failure_end = os.pipe2(os.O_CLOEXEC)
@@ -86,7 +113,7 @@ def _stay(plan: LaunchPlan, pod: PreparedPod, lock_fd: int, keeping: Keeping) ->
     if child == 0:
         _become_pod(plan, pod, lock_fd, failure_end, None)
     os.close(failure_end)
-    error = _read_error(failure)
+    error = read_error(failure, "the start of the pod")
     if error is not None:
         os.waitpid(child, 0)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -121,7 +148,7 @@ def _detach(plan: LaunchPlan, pod: PreparedPod, lock_fd: int, keeping: Keeping) 
 def _settle(keeper: int, failure: int, hello: int, verdict: int) -> None:
     """Find out whether the pod was started, and tell its keeper."""
     number = os.read(hello, 32)
-    error = _read_error(failure)
+    error = read_error(failure, "the start of the pod")
     if error is not None or not number:
         word = ABANDONED
     else:
@@ -166,18 +193,6 @@ def _become_pod(
         os.write(failure_end, describe_error(error))
     finally:
         os._exit(254)
-
-
-def _read_error(failure: int) -> PodctlError | None:
-    """What kept the child from becoming the pod; None once nothing can any more."""
-    data = b""
-    while part := os.read(failure, 1 << 16):
-        data += part
-    if not data:
-        return None
-    found = decode(data)
-    assert isinstance(found, Failure)
-    return rebuild_error(found, "the start of the pod")
 
 
 def _words(

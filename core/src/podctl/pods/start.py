@@ -176,7 +176,7 @@ class Starter:
         prepared = prepared._replace(users=users_of(prepared, self._description, self._say))
         plan = self._flavor.plan(prepared)
         events(self._say).pod_starting(prepared, plan)
-        _launch(plan, prepared, pod, keeping)
+        _launch(plan, prepared, pod, keeping, self._flavor)
 
 
 class PreparedStarter:
@@ -231,7 +231,7 @@ class PreparedStarter:
             held = records_to_bytes(records)
             write_atomic(locked.path(CONFINEMENT), held, mode=0o640, durable=False)
         self._pods.move(locked, RUN, durable=True)
-        _launch(plan, prepared, locked, keeping)
+        _launch(plan, prepared, locked, keeping, flavor)
 
     def _as_it_would_run(
         self, pod: Pod, flavor: FlavorHandle, settings: RunSettings
@@ -262,15 +262,21 @@ def _confine(
 
 
 def _launch(
-    plan: LaunchPlan, prepared: PreparedPod, pod: LockedPod, keeping: Keeping | None
+    plan: LaunchPlan,
+    prepared: PreparedPod,
+    pod: LockedPod,
+    keeping: Keeping | None,
+    flavor: FlavorHandle,
 ) -> None:
     if keeping is None:
         from podctl.pods.launch import launch
 
         launch(plan, prepared, pod.lock_fd)
-    from podctl.pods.kept import launch_kept
+    from podctl.pods.kept import await_apps, launch_kept
 
     launch_kept(plan, prepared, pod.lock_fd, keeping)
+    if plan.apps:
+        await_apps(flavor, prepared)
 
 
 def _sync(pod: LockedPod) -> None:

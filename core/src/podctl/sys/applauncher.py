@@ -71,6 +71,8 @@ def main(app: str, what: str, document_fd: str = "", mounts_fd: str = "") -> int
         _keep_descriptors(document["environment"] if takes_sockets else None)
         _reset_signals()
         os.setsid()
+        if document.get("terminal"):
+            _take_terminal()
         confine.apply(document["held"], document["uid"], document["gid"], document["groups"])
     except (OSError, KeyError, ValueError) as error:
         return _say(_OURS, f"cannot start {app}: {error}")
@@ -237,6 +239,14 @@ def _keep_descriptors(environment: dict[str, str] | None) -> None:
         os.set_inheritable(fd, True)
     environment["LISTEN_FDS"] = str(sockets)
     environment["LISTEN_PID"] = str(os.getpid())
+
+
+def _take_terminal() -> None:
+    """Make the terminal on standard input the session's own, for job control."""
+    # Loaded already: the host's files are out of reach.
+    from podctl.sys.calls import libc
+
+    libc.ioctl(0, 0x540E, 0)  # TIOCSCTTY
 
 
 def _reset_signals() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from base64 import b64decode, b64encode
 from typing import NamedTuple
 
@@ -74,6 +75,23 @@ def rebuild_error(failure: Failure, name: str) -> errors.PodctlError:
         error = errors.PodctlError(f"{name} failed: {failure.message}", hint=failure.hint)
     error.debug = failure.debug
     return error
+
+
+def read_error(fd: int, name: str) -> errors.PodctlError | None:
+    """The exception a child has described on a pipe, once it has closed that; None for none.
+
+    Args:
+        name: as of rebuild_error.
+    """
+    data = b""
+    while len(data) <= LIMIT and (part := os.read(fd, 1 << 16)):
+        data += part
+    if not data:
+        return None
+    found = decode(data)
+    if not isinstance(found, Failure):
+        raise ValueError("no error but a result")
+    return rebuild_error(found, name)
 
 
 def _plain(value: object) -> object:

@@ -112,8 +112,16 @@ def app_process(pod: PreparedPod, leader: int, app: str) -> int | None:
         for candidate in _children(shell):
             numbers = _numbers(candidate)
             if numbers and numbers[-1] == int(number):
-                return candidate
+                return candidate if _has_own_root(candidate, leader) else None
     return None
+
+
+def _has_own_root(pid: int, leader: int) -> bool:
+    """Whether the launcher has come as far as the app's root; before, it is nobody's place."""
+    try:
+        return not os.path.samestat(os.stat(f"/proc/{pid}/root"), os.stat(f"/proc/{leader}/root"))
+    except OSError:
+        return False
 
 
 def _instance(pod: PreparedPod) -> procs.Instance:
