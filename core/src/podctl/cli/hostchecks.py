@@ -38,7 +38,9 @@ def host_checks(data_dir: str) -> Iterator[Check]:
     """Look at the kernel, the tools and the installation. Changes nothing that outlives it."""
     yield _root()
     yield _kernel()
-    for check in (_overlay, _user_namespaces, _openat2, _cgroups, _seccomp, _systemd, _machined):
+    yield _overlay()
+    yield _user_namespaces(data_dir)
+    for check in (_openat2, _cgroups, _seccomp, _systemd, _machined):
         yield check()
     yield _nspawn()
     yield _hypervisor()
@@ -97,16 +99,21 @@ def _mount_overlay() -> None:
     mount("podctl-doctor", "/tmp/merged", "overlay", data=options)
 
 
-def _user_namespaces() -> Check:
-    lost = "--private-users"
-    try:
-        with open("/proc/sys/user/max_user_namespaces") as file:
-            allowed = int(file.read())
-    except (OSError, ValueError):
-        return Check("user namespaces", MISSING, "the kernel has none", lost)
-    if allowed == 0:
-        return Check("user namespaces", MISSING, "user.max_user_namespaces is 0", lost)
-    return Check("user namespaces", OK, f"up to {allowed}")
+def _user_namespaces(data_dir: str) -> Check:
+    """Whether pods of the data directory get users of their own."""
+    from podctl.pods.userns import kernel_problem, mapping_problem
+
+    name = "private users"
+    lost = "root in a pod is root on the host (as with --private-users=no)"
+    problem = kernel_problem()
+    if problem is not None:
+        return Check(name, MISSING, problem, lost)
+    if os.geteuid() != 0:
+        return Check(name, OK, "the kernel has user namespaces; only root can try them")
+    problem = mapping_problem(data_dir, trust=False)
+    if problem is not None:
+        return Check(name, MISSING, problem, lost)
+    return Check(name, OK, "a pod's root is nobody on the host")
 
 
 def _openat2() -> Check:

@@ -92,7 +92,7 @@ def _print(pod: Pod) -> None:
     from podctl.pods.directories import AFTER_RUN
     from podctl.pods.podnames import name_of
     from podctl.pods.registration import is_registered
-    from podctl.pods.summary import exit_codes, running_pid
+    from podctl.pods.summary import exit_codes, private_users, running_pid
     from podctl.pods.times import absolute
 
     out(f"state={pod.state}")
@@ -106,6 +106,9 @@ def _print(pod: Pod) -> None:
         out(f"started={absolute(started)}")
     if pod.state in _SHOWS_NETWORKS:
         out("networks=")
+    users = private_users(pod)
+    if users is not None:
+        out(f"private-users={users}")
     if pod.state == "running":
         pid = running_pid(pod)
         if pid is not None:

@@ -32,6 +32,8 @@ NAMEABLE = (PREPARE, PREPARED, RUN, EXITED_GARBAGE)
 LOCK = "lock"
 MANIFEST = "pod"
 INSTANCE = "instance"
+#: BASE:SIZE, the users it has claimed (podctl.pods.userns); rkt's name for it
+USERS = "private-users-prepared"
 
 #: place -> (state while nobody holds the lock, state while somebody does)
 _STATES = {

@@ -20,6 +20,7 @@ from podctl.pods.directories import (
     PREPARE,
     PREPARED,
     RUN,
+    USERS,
 )
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 _TREES = ("rootfs", "overlay", "sharedVolumes")
 #: written by core when the flavor's gc hook has something to release
 NEEDS_GC = "needs-gc"
-#: record of the users it has claimed (podctl.pods.userns)
-USERS = "private-users-prepared"
 
 
 class Remover:

@@ -11,7 +11,7 @@ from json import JSONDecoder
 from typing import TYPE_CHECKING, Any
 
 from podctl.errors import PodStateError, StoreCorrupt
-from podctl.pods.directories import AFTER_RUN, MANIFEST
+from podctl.pods.directories import AFTER_RUN, MANIFEST, USERS
 
 if TYPE_CHECKING:
     from podctl.pods.directories import Pod
@@ -49,6 +49,9 @@ def summarise(pod: Pod) -> dict[str, Any]:
         return summary
     summary.update(_name(pod))
     summary.update(_times(pod))
+    users = private_users(pod)
+    if users is not None:
+        summary["private_users"] = users
     apps = [_app(pod, entry, manifest, summary) for entry in _objects(manifest, "apps")]
     summary["app_names"] = [app["name"] for app in apps]
     summary["apps"] = apps
@@ -83,6 +86,15 @@ def running_pid(pod: Pod) -> int | None:
     except ValueError:
         return None
     return instance.pid if instance is not None and is_running(instance) else None
+
+
+def private_users(pod: Pod) -> str | None:
+    """BASE:SIZE of the users a pod has for itself, as recorded; None when it has the host's."""
+    try:
+        with open(pod.path(USERS), encoding="ascii", errors="replace") as file:
+            return file.read(64).strip()
+    except OSError:
+        return None
 
 
 def exit_codes(pod: Pod) -> dict[str, int]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from podctl.errors import HostLacks, InvalidInput, PodctlError
 from podctl.model.plan import UserRange
 from podctl.pods.directories import PLACES
-from podctl.pods.removal import USERS as RECORD
+from podctl.pods.directories import USERS as RECORD
 from podctl.sys.locks import lock
 
 if TYPE_CHECKING:
@@ -76,7 +76,12 @@ def shares_with_host(pod: PreparedPod) -> bool:
 
 
 def users_problem(pod: PreparedPod) -> str | None:
-    """Why pods of a data directory cannot have users of their own; None when they can."""
+    """Why a pod cannot have users of its own; None when it can."""
+    return kernel_problem() or mapping_problem(pod.directory)
+
+
+def kernel_problem() -> str | None:
+    """Why no pod can have users of its own; None when the kernel lets them."""
     try:
         with open("/proc/sys/user/max_user_namespaces") as file:
             if int(file.read()) == 0:
@@ -85,19 +90,24 @@ def users_problem(pod: PreparedPod) -> str | None:
         return "the kernel has no user namespaces"
     if _kernel() < _KERNEL:
         return "the kernel cannot lay overlays over mapped layers (Linux 5.19 can)"
-    directory = pod.directory
-    while not os.path.isdir(directory):
-        directory = os.path.dirname(directory)
-    return mapping_problem(directory)
+    return None
 
 
-def mapping_problem(directory: str) -> str | None:
-    """Why owners cannot be mapped in the filesystem of a directory; None when they can be."""
+def mapping_problem(directory: str, *, trust: bool = True) -> str | None:
+    """Why owners cannot be mapped in the filesystem of a directory, or where it will be; None when
+    they can be.
+
+    Args:
+        trust: filesystems that are known to do it are not tried.
+    """
     from podctl.sys.calls import filesystem_magic
 
+    directory = os.path.abspath(directory)
+    while not os.path.isdir(directory):
+        directory = os.path.dirname(directory)
     fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if filesystem_magic(fd) in _MAPPABLE:
+        if trust and filesystem_magic(fd) in _MAPPABLE:
             return None
     finally:
         os.close(fd)
