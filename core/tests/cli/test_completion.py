@@ -44,7 +44,7 @@ def complete(script: Path, *words: str) -> list[str]:
 
 
 def test_commands_are_completed(script: Path) -> None:
-    assert complete(script, "st") == ["status", "stop"]
+    assert complete(script, "st") == ["status", "stop", "stats"]
     assert complete(script, "") == list(main.COMMANDS)
     assert complete(script, "image", "") == list(main.IMAGE_COMMANDS)
     assert complete(script, "image", "r") == ["rm", "render"]

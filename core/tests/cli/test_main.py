@@ -103,6 +103,17 @@ def test_a_unique_prefix_names_a_command(seen: list[Globals], word: str) -> None
     assert seen[0].command == "version"
 
 
+@pytest.mark.parametrize(
+    ("word", "command"), [("stat", "status"), ("t", "trust"), ("l", "list"), ("k", "kill")]
+)
+def test_a_prefix_unique_among_rkts_commands_stays_so(
+    seen: list[Globals], monkeypatch: pytest.MonkeyPatch, word: str, command: str
+) -> None:
+    monkeypatch.setitem(main.COMMANDS, command, ("version", ""))
+    assert main.run([word]) == 0
+    assert seen[0].command == command
+
+
 def test_the_whole_name_wins_over_longer_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(main.COMMANDS, "versions", ("version", ""))
     assert main.run(["version"]) == 0

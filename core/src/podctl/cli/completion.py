@@ -18,8 +18,10 @@ SHELLS = ("bash",)
 _PODS = "list --full --no-legend"
 _IMAGES = "image list --full --no-legend --fields=id"
 _ARGUMENTS = {
-    **dict.fromkeys(("status", "rm", "cat-manifest", "export", "enter", "stop"), _PODS),
-    "run-prepared": _PODS,
+    **dict.fromkeys(
+        ("status", "rm", "cat-manifest", "export", "enter", "stop", "run-prepared"), _PODS
+    ),
+    **dict.fromkeys(("exec", "inspect", "kill", "logs", "stats", "top", "wait"), _PODS),
     **dict.fromkeys(
         (f"image {name}" for name in ("rm", "export", "extract", "render", "verify")), _IMAGES
     ),

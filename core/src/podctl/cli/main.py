@@ -60,6 +60,13 @@ IMAGE_COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+#: commands that rkt has
+_OF_RKT = frozenset({
+    "cat-manifest", "completion", "config", "enter", "export", "fetch", "gc", "help", "image",
+    "list", "prepare", "rm", "run", "run-prepared", "status", "stop", "trust", "version",
+})  # fmt: skip
+
+
 class LazyGroup(click.Group):
     """A group whose commands stand in a table and are imported when called."""
 
@@ -122,6 +129,9 @@ class LazyGroup(click.Group):
         if word in self.table:
             return word
         fitting = [name for name in self.table if name.startswith(word)]
+        if self.table is COMMANDS:
+            # What was unique among rkt's commands stays so: scripts have `rkt stat`.
+            fitting = [name for name in fitting if name in _OF_RKT] or fitting
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
