@@ -13,8 +13,8 @@ import pytest
 from podctl.errors import HostLacks, InvalidInput, PodctlError
 from podctl.model.plan import FlavorDescription, PreparedPod, UserRange
 from podctl.pods import userns
-from podctl.pods.foreignids import ForeignIds
 from podctl.pods.directories import USERS
+from podctl.pods.foreignids import ForeignIds
 from podctl.pods.removal import delete_tree
 from podctl.sys.locks import lock
 
