@@ -22,6 +22,7 @@ from podctl.pods.directories import (
     RUN,
     USERS,
 )
+from podctl.pods.release import GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,6 +74,7 @@ class Remover:
         """Delete a marked pod whose lock we hold."""
         if os.path.exists(pod.path(NEEDS_GC)):
             self._release(pod.directory)
+        _remove_groups(pod)
         delete_tree(pod.directory, self._say)
         self.removed.append(pod.uuid)
 
@@ -93,6 +95,9 @@ class Remover:
         self._each(self._pods.walk([EXITED_GARBAGE]), lambda pod: self._collect_old(pod, grace))
         self._each(self._pods.walk([GARBAGE]), self._collect)
         self._each(self._pods.walk([EMBRYO]), self._collect_silently)
+        from podctl.pods.userns import sweep
+
+        sweep()
 
     def _mark(self, pod: Pod) -> LockedPod | None:
         """Bring a pod to a place of garbage and lock it; None when it moved meanwhile."""
@@ -191,9 +196,17 @@ def discard(pod: LockedPod, pods: PodDirectories) -> None:
     """Delete a pod of ours that could not be started; what fails is left to gc."""
     try:
         pods.move(pod, GARBAGE, durable=False)
+        _remove_groups(pod)
         delete_tree(pod.directory, lambda _line: None)
     except (OSError, PodctlError):
         return
+
+
+def _remove_groups(pod: LockedPod) -> None:
+    if os.path.exists(pod.path(GROUPS)):
+        from podctl.pods.grouping import remove_groups
+
+        remove_groups(pod.directory)
 
 
 def delete_tree(directory: str, say: Say) -> None:
