@@ -97,6 +97,15 @@ def test_a_claim_of_a_pod_that_is_gone_is_taken_over(tmp_path: Path, claims: str
     assert len(os.listdir(claims)) == 1
 
 
+def test_gc_gives_back_what_was_deleted_by_other_hands(tmp_path: Path, claims: str) -> None:
+    kept, gone = pod_directory(tmp_path), pod_directory(tmp_path)
+    ids = userns.claim(kept)
+    userns.claim(gone)
+    os.rename(gone, tmp_path / "gone")
+    userns.sweep(claims)
+    assert os.listdir(claims) == [str(ids.base // 65536)]
+
+
 @pytest.mark.root
 def test_a_range_with_processes_is_not_taken_over(tmp_path: Path, claims: str) -> None:
     """The pod's directory is out of sight, in another mount namespace perhaps."""

@@ -9,6 +9,7 @@ what a pod has claimed is also recorded in its directory. On the disk nothing be
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import HostLacks, InvalidInput, PodctlError
@@ -188,6 +189,24 @@ def release(directory: str, ids: UserRange, claims: str = CLAIMS) -> None:
         os.close(fd)
 
 
+def sweep(claims: str = CLAIMS) -> None:
+    """Give back every range whose pod was deleted by other hands, with all of its data directory
+    perhaps."""
+    try:
+        fd = os.open(claims, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        lock(fd, exclusive=True)
+        alive = _with_processes()
+        for name in os.listdir(fd):
+            owner = _owner(name, fd)
+            if owner is not None and name not in alive and not _exists(owner):
+                os.unlink(name, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
 def _is_range(base: int) -> bool:
     return base % SIZE == 0 and FIRST <= base // SIZE <= LAST
 
@@ -219,7 +238,7 @@ def _take(directory: str, claims_fd: int) -> UserRange:
     for name, ids in _candidates(os.path.basename(directory)):
         owner = _owner(name, claims_fd)
         if owner is not None:
-            if _exists(owner) or _has_processes(ids):
+            if _exists(owner) or name in _with_processes():
                 continue
             os.unlink(name, dir_fd=claims_fd)
         if foreign is None:
@@ -246,14 +265,12 @@ def _exists(directory: str) -> bool:
     return any(os.path.isdir(f"{places}/{place}/{uuid}") for place in PLACES)
 
 
-def _has_processes(ids: UserRange) -> bool:
-    """Whether any process has one of the ids: a pod's directory may be out of our sight."""
+def _with_processes() -> set[str]:
+    """Names of the ranges that any process has an id of: a pod's directory may be out of our
+    sight."""
+    found = set()
     for name in os.listdir("/proc"):
         if name.isdecimal():
-            try:
-                owner = os.stat(f"/proc/{name}").st_uid
-            except OSError:
-                continue
-            if ids.base <= owner < ids.base + ids.size:
-                return True
-    return False
+            with suppress(OSError):
+                found.add(str(os.stat(f"/proc/{name}").st_uid // SIZE))
+    return found
