@@ -36,6 +36,16 @@ class Overlay(NamedTuple):
     flags: tuple[str, ...] = ()
 
 
+class Scratch(NamedTuple):
+    """An empty tmpfs: permission bits, owner and group as the pod sees them, and how many bytes it
+    may hold (None for the kernel's default)."""
+
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+    size: int | None = None
+
+
 class Bind(NamedTuple):
     """A bind mount of a host path onto a path inside the root filesystem.
 
@@ -47,6 +57,9 @@ class Bind(NamedTuple):
     of the same number (refused where the filesystem cannot do that); `host`, nobody of the pod;
     `either`, kept where that can be. What lies in the host's /dev, /proc or /sys is always the
     host's.
+
+    With `scratch`, a tmpfs is mounted on the source first, seen by this pod alone, and the same one
+    for all its apps.
     """
 
     source: str
@@ -56,6 +69,7 @@ class Bind(NamedTuple):
     propagation: str = "slave"
     no_devices: bool = False
     owners: str = "kept"
+    scratch: Scratch | None = None
 
 
 class Filesystem(NamedTuple):

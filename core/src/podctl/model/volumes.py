@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from podctl.errors import InvalidInput, UsageError
 from podctl.model.names import check_absolute, check_id, check_name
+from podctl.model.quantity import parse_quantity
 from podctl.model.words import optional_boolean, optional_integer, split_settings
 
 if TYPE_CHECKING:
@@ -16,21 +17,30 @@ if TYPE_CHECKING:
 
     from podctl.model.fields import Fields
 
-_VOLUME_KEYS = "name kind source readOnly recursive mode uid gid"
+_VOLUME_KEYS = "name kind source readOnly recursive mode uid gid size"
+#: kind -> which of the keys that not all kinds have it may have
+_KINDS = {
+    "host": frozenset({"source", "recursive"}),
+    "empty": frozenset({"mode", "uid", "gid"}),
+    "tmpfs": frozenset({"mode", "uid", "gid", "size"}),
+}
+_MIN_SIZE = 4096
 
 
 class Volume(NamedTuple):
     """A volume of a pod.
 
     Args:
-        kind: `host` (a host path) or `empty` (a directory that lives as long as the pod).
+        kind: `host` (a host path), `empty` (a directory that lives as long as the pod) or podctl's
+            own `tmpfs` (the same in memory, gone when the pod ends).
         source: absolute host path without `..`; of kind host only.
         read_only: None when not said; the mount point decides then.
         recursive: whether file systems mounted below the source come along; None: the flavor's
             default. Of kind host only.
-        mode: permission bits of an empty volume.
-        uid: owner of an empty volume.
-        gid: group of an empty volume.
+        mode: permission bits of an empty volume or tmpfs.
+        uid: owner of one.
+        gid: group of one.
+        size: bytes a tmpfs may hold; None for the kernel's default, half of the memory.
     """
 
     name: str
@@ -41,6 +51,7 @@ class Volume(NamedTuple):
     mode: int = 0o755
     uid: int = 0
     gid: int = 0
+    size: int | None = None
 
 
 class Mount(NamedTuple):
@@ -67,6 +78,7 @@ def parse_volume(item: Fields) -> Volume:
         "mode": None if mode is None else item.call(_parse_mode, mode),
         "uid": item.get("uid", int),
         "gid": item.get("gid", int),
+        "size": item.get("size", str),
     }
     name = item.checked("name", check_name)
     volume: Volume = item.call(
@@ -92,14 +104,13 @@ def volumes_of(parent: Fields) -> tuple[Volume, ...]:
 
 def _make_volume(name: str, kind: str, read_only: bool | None, given: Mapping[str, Any]) -> Volume:
     """Build a volume from what was given of the keys that only one kind has."""
-    if kind not in ("host", "empty"):
+    if kind not in _KINDS:
         raise InvalidInput(
-            f'volume {name}: unrecognized volume kind: should be one of "empty", "host"'
+            f'volume {name}: unrecognized volume kind: should be one of "empty", "host", "tmpfs"'
         )
-    foreign = ("mode", "uid", "gid") if kind == "host" else ("source", "recursive")
-    for key in foreign:
+    for key, value in given.items():
         # Go writes an unset string as an empty one.
-        if given[key] is not None and given[key] != "":
+        if key not in _KINDS[kind] and value is not None and value != "":
             raise InvalidInput(f"volume {name}: {key} for {kind} volume cannot be set")
     if kind == "host":
         source = given["source"]
@@ -114,6 +125,7 @@ def _make_volume(name: str, kind: str, read_only: bool | None, given: Mapping[st
         mode=0o755 if given["mode"] is None else given["mode"],
         uid=check_id(given["uid"] or 0, f"volume {name}: uid"),
         gid=check_id(given["gid"] or 0, f"volume {name}: gid"),
+        size=_parse_size(given["size"], name) if given["size"] else None,
     )
 
 
@@ -121,6 +133,14 @@ def _parse_mode(text: str) -> int:
     if not text or len(text) > 5 or not set(text) <= set("01234567") or int(text, 8) > 0o7777:
         raise InvalidInput(f"mode {text!r} must be octal permission bits like 0755")
     return int(text, 8)
+
+
+def _parse_size(text: str, name: str) -> int:
+    # What is less than a page would be none at all, and no limit to the kernel.
+    size = parse_quantity(text, f"volume {name}: size").units
+    if size < _MIN_SIZE:
+        raise InvalidInput(f"volume {name}: size {text!r} is less than {_MIN_SIZE} bytes")
+    return size
 
 
 def volume_value(volume: Volume) -> dict[str, Any]:
@@ -132,8 +152,10 @@ def volume_value(volume: Volume) -> dict[str, Any]:
         value["readOnly"] = volume.read_only
     if volume.recursive is not None:
         value["recursive"] = volume.recursive
-    if volume.kind == "empty":
+    if volume.kind != "host":
         value.update(mode=f"{volume.mode:04o}", uid=volume.uid, gid=volume.gid)
+    if volume.size is not None:
+        value["size"] = str(volume.size)
     return value
 
 
@@ -190,7 +212,8 @@ def clean_path(path: str) -> str:
 
 def volume_from_text(text: str) -> Volume:
     """Read `NAME,kind=host,source=PATH[,readOnly=B][,recursive=B]` or
-    `NAME,kind=empty[,readOnly=B][,mode=M][,uid=N][,gid=N]`.
+    `NAME,kind=empty[,readOnly=B][,mode=M][,uid=N][,gid=N]` or
+    `NAME,kind=tmpfs[,readOnly=B][,mode=M][,uid=N][,gid=N][,size=BYTES]`.
 
     Raises:
         UsageError: it is malformed.
@@ -204,6 +227,7 @@ def volume_from_text(text: str) -> Volume:
             "source": settings.get("source"),
             "recursive": optional_boolean(settings.get("recursive"), "recursive"),
             "mode": None if mode is None else _parse_mode(mode),
+            "size": settings.get("size"),
             **numbers,
         }
         read_only = optional_boolean(settings.get("readOnly"), "readOnly")

@@ -124,6 +124,7 @@ def _describe_step(step: Step) -> str:
         words += ["recursive"] if step.recursive else []
         words += ["no devices"] if step.no_devices else []
         words += ["the host's users"] if step.owners == "host" else []
+        words += ["an empty tmpfs"] if step.scratch is not None else []
         return f"bind: {step.source} on {step.target} ({', '.join(words)})"
     if isinstance(step, Filesystem):
         words = [*step.flags, *([step.options] if step.options else [])]

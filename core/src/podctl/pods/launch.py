@@ -15,7 +15,7 @@ from podctl.errors import HostLacks, PodctlError
 from podctl.model.confinement import NO_LIMITS, UNCONFINED
 from podctl.pods.become import Inherited, become
 from podctl.pods.describe import describe, plan_to_json
-from podctl.pods.mounting import build_root
+from podctl.pods.mounting import build_root, mount_scratches
 from podctl.pods.program import check_standard_descriptors, check_strings, prepare_program
 from podctl.sys import constants as c
 from podctl.sys import procs
@@ -114,6 +114,7 @@ def _build_mapped(plan: LaunchPlan, name: str, groups: AppGroups) -> int:
 
 def _build(plan: LaunchPlan, name: str, users: MappedUsers | None, groups: AppGroups) -> int:
     """Build the plan's roots; returns a descriptor of what the process has as its root."""
+    mount_scratches(plan, users)
     if not plan.apps:
         return build_root(plan, name, users)
     from podctl.pods.handover import cover, hand_over

@@ -13,7 +13,18 @@ import stat
 from typing import TYPE_CHECKING
 
 from podctl.errors import HostLacks, PodctlError, Refused
-from podctl.model.plan import Bind, Directory, Filesystem, Overlay, Symlink, WriteFile
+from podctl.model.plan import (
+    Bind,
+    Directory,
+    Filesystem,
+    Identity,
+    Overlay,
+    Scratch,
+    Symlink,
+    UserRange,
+    WriteFile,
+)
+from podctl.pods.users import check_identity
 from podctl.sys import constants as c
 from podctl.sys.calls import filesystem_magic
 from podctl.sys.files import write_all
@@ -55,6 +66,31 @@ def build_root(plan: LaunchPlan | AppLaunch, name: str, users: MappedUsers | Non
         return builder.build()
     with users.owning():
         return builder.build()
+
+
+def mount_scratches(plan: LaunchPlan, users: MappedUsers | None = None) -> None:
+    """Mount the empty tmpfs of every bind that has one, before any root is built.
+
+    A tmpfs could be mapped from Linux 6.3 on; until the pod ends it can as well be of its users.
+
+    Raises:
+        PodctlError: one cannot be mounted.
+        Refused: it is to belong to nobody of the pod.
+    """
+    steps = [*plan.steps, *(step for app in plan.apps for step in app.steps)]
+    found = {step.source: step for step in steps if isinstance(step, Bind) and step.scratch}
+    for step in found.values():
+        scratch = step.scratch or Scratch()
+        if users is not None:
+            check_identity(Identity(scratch.uid, scratch.gid), UserRange(users.base, users.size))
+        base = 0 if users is None else users.base
+        options = f"mode={scratch.mode:o},uid={base + scratch.uid},gid={base + scratch.gid}"
+        if scratch.size is not None:
+            options += f",size={scratch.size}"
+        try:
+            mount("tmpfs", step.source, "tmpfs", c.MS_NOSUID | c.MS_NODEV, options)
+        except OSError as error:
+            raise _failed(step, error) from error
 
 
 class _Builder:
@@ -179,6 +215,8 @@ class _Builder:
     def _map_owners(self, tree: int, step: Bind) -> None:
         if self.users is None or step.owners == "host" or _below_system(step.source):
             return
+        if step.scratch is not None:
+            return  # made for these users
         try:
             self.users.apply(tree, recursive=step.recursive)
         except OSError as error:

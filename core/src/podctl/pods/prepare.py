@@ -241,7 +241,7 @@ def _make_volumes(
 
 def _empty(mount: Mount, volumes: Mapping[str, Volume]) -> Volume | None:
     volume = mount.app_volume or volumes[mount.volume]
-    return volume if volume.kind == "empty" else None
+    return None if volume.kind == "host" else volume
 
 
 def _private_directory(path: str) -> None:

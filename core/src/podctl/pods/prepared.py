@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from podctl.errors import InvalidInput, StoreCorrupt
 from podctl.model.manifest import App
-from podctl.model.plan import Bind, PreparedApp, PreparedPod, RootFilesystem
+from podctl.model.plan import Bind, PreparedApp, PreparedPod, RootFilesystem, Scratch
 from podctl.model.podmanifest import parse_pod_manifest
 from podctl.model.volumes import clean_path
 from podctl.pods.directories import MANIFEST
@@ -215,8 +215,18 @@ def _binds(directory: str, app: RuntimeApp, volumes: Mapping[str, Volume]) -> tu
             read_only = target in read_only_points
         recursive = volume.recursive is not False
         source = volume.source or empty_volume(directory, app.name, mount)
-        binds.append(Bind(source, target, recursive=recursive, read_only=read_only))
+        binds.append(
+            Bind(
+                source, target, recursive=recursive, read_only=read_only, scratch=_scratch(volume)
+            )
+        )
     return tuple(sorted(binds, key=lambda bind: bind.target))
+
+
+def _scratch(volume: Volume) -> Scratch | None:
+    if volume.kind != "tmpfs":
+        return None
+    return Scratch(volume.mode, volume.uid, volume.gid, volume.size)
 
 
 def empty_volume(directory: str, app_name: str, mount: Mount) -> str:
