@@ -87,6 +87,7 @@ def test_json_says_the_same(plan: LaunchPlan) -> None:
         "propagation": "slave",
         "no_devices": False,
         "owners": "kept",
+        "scratch": None,
     }
     assert value["identity"] == {"user": "web", "group": "", "groups": [4, 7]}
     assert value["argv"] == ["sh", "-c", "echo 'hi' $X", ""]

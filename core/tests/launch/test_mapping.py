@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from podctl.errors import PodctlError
-from podctl.model.plan import Bind, Directory, Filesystem, Overlay, Symlink, UserRange, WriteFile
-from podctl.pods.mounting import build_root
+from podctl.errors import PodctlError, Refused
+from podctl.model.plan import (
+    Bind,
+    Directory,
+    Filesystem,
+    Overlay,
+    Scratch,
+    Symlink,
+    UserRange,
+    WriteFile,
+)
+from podctl.pods.mounting import build_root, mount_scratches
 from podctl.sys import constants as c
 from podctl.sys.calls import prctl
 from podctl.sys.idmap import MappedUsers
@@ -246,3 +255,43 @@ def test_a_file_s_capabilities_and_attributes_survive(
 
     inside = "01000003" + value.hex()[8:] + BASE.to_bytes(4, "little").hex()
     assert build(look).out == str((0o600, b"x", inside))
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_tmpfs_volume_is_one_for_all_who_mount_it(
+    factory: PodFactory, make_plan: Callable[..., LaunchPlan], tmp_path: Path, mapped: bool
+) -> None:
+    source = tmp_path / "behind"
+    source.mkdir()
+    scratch = Scratch(0o1770, 5, 6, 1 << 20)
+    steps = [Bind(str(source), target, scratch=scratch) for target in ("/one", "/two")]
+    plan = make_plan(factory.pod("/bin/true"), *steps)
+    base = BASE if mapped else 0
+
+    def work() -> None:
+        unshare(c.CLONE_NEWNS)
+        make_tree_slave()
+        with MappedUsers(BASE, 65536) as found:
+            users = found if mapped else None
+            mount_scratches(plan, users)
+            root_fd = build_root(plan, "podctl-test", users)
+        os.close(os.open("one/file", os.O_CREAT | os.O_WRONLY, dir_fd=root_fd))
+        status = os.stat("two", dir_fd=root_fd)
+        assert (status.st_uid - base, status.st_gid - base) == (5, 6)
+        assert stat.S_IMODE(status.st_mode) == 0o1770
+        two = os.open("two", os.O_RDONLY, dir_fd=root_fd)
+        assert os.listdir(two) == ["file"]
+        assert os.fstatvfs(two).f_blocks * os.fstatvfs(two).f_frsize == 1 << 20
+
+    with Process(work) as process:
+        assert process.wait() == (0, "", "")
+    assert os.listdir(source) == []
+
+
+def test_a_tmpfs_of_nobody_in_the_pod_is_refused(
+    factory: PodFactory, make_plan: Callable[..., LaunchPlan], tmp_path: Path
+) -> None:
+    step = Bind(str(tmp_path), "/data", scratch=Scratch(uid=70000))
+    plan = make_plan(factory.pod("/bin/true"), step)
+    with MappedUsers(BASE, 65536) as users, pytest.raises(Refused, match="70000"):
+        mount_scratches(plan, users)

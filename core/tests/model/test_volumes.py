@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
 from podctl.errors import UsageError
 from podctl.model.manifest import App, Port
+from podctl.model.podmanifest import parse_pod_manifest
 from podctl.model.ports import ExposedPort, ForwardedPort, forward_ports, port_from_text
 from podctl.model.volumes import (
     Mount,
@@ -17,6 +19,7 @@ from podctl.model.volumes import (
     merge_mounts,
     mount_from_text,
     volume_from_text,
+    volume_value,
 )
 from podctl.model.words import environment_from_file, environment_from_texts, parse_boolean
 
@@ -36,6 +39,11 @@ from podctl.model.words import environment_from_file, environment_from_texts, pa
         ("v,kind=empty,mode=0777", Volume("v", "empty", mode=0o777)),
         ("v,kind=empty,mode=1777,uid=1000", Volume("v", "empty", mode=0o1777, uid=1000)),
         ("v,kind=empty,uid=4294967294,gid=7", Volume("v", "empty", uid=4294967294, gid=7)),
+        ("v,kind=tmpfs", Volume("v", "tmpfs", mode=0o755, uid=0, gid=0)),
+        (
+            "v,kind=tmpfs,size=64Mi,mode=1777,uid=3,gid=4,readOnly=true",
+            Volume("v", "tmpfs", None, True, None, 0o1777, 3, 4, 64 << 20),
+        ),
     ],
 )
 def test_volume_flag(text: str, volume: Volume) -> None:
@@ -52,7 +60,16 @@ def test_volume_flag(text: str, volume: Volume) -> None:
         ("../v,kind=empty", "volume name"),
         (",kind=empty", "volume name is empty"),
         ("kind=empty", "volume name"),
-        ("v,kind=tmpfs", "unrecognized volume kind"),
+        ("v,kind=memory", "unrecognized volume kind"),
+        ("v,kind=tmpfs,source=/tmp", "source for tmpfs volume cannot be set"),
+        ("v,kind=tmpfs,recursive=true", "recursive for tmpfs volume cannot be set"),
+        ("v,kind=tmpfs,size=much", "is no quantity"),
+        ("v,kind=tmpfs,size=-1", "is no quantity"),
+        ("v,kind=tmpfs,size=0", "less than 4096 bytes"),
+        ("v,kind=tmpfs,size=64m", "less than 4096 bytes"),
+        ("v,kind=tmpfs,size=1\\,mode=7", "is no quantity"),
+        ("v,kind=empty,size=1M", "size for empty volume cannot be set"),
+        ("v,kind=host,source=/tmp,size=1M", "size for host volume cannot be set"),
         ("v,kind=host", "source for host volume cannot be empty"),
         ("v,kind=host,source=", "source for host volume cannot be empty"),
         ("v,kind=host,source=tmp", "absolute path"),
@@ -246,3 +263,13 @@ def test_booleans() -> None:
     for text in ("", "yes", "tRUE", "2"):
         with pytest.raises(UsageError, match="^--x"):
             parse_boolean(text, "--x")
+
+
+def test_a_tmpfs_in_a_manifest_is_what_it_was() -> None:
+    volume = volume_from_text("v,kind=tmpfs,size=1M,mode=0700,uid=5")
+    value = volume_value(volume)
+    assert value == {
+        "name": "v", "kind": "tmpfs", "mode": "0700", "uid": 5, "gid": 0, "size": "1000000"
+    }  # fmt: skip
+    manifest = {"acVersion": "0.8.11", "acKind": "PodManifest", "apps": [], "volumes": [value]}
+    assert parse_pod_manifest(json.dumps(manifest).encode()).volumes == (volume,)
