@@ -321,3 +321,16 @@ def test_absolute_paths() -> None:
     for path in ("/..", "/a/..", "/../a", "/a/../b"):
         with pytest.raises(InvalidInput, match=r"\.\."):
             names.check_absolute(path, "path", parents=False)
+
+
+@pytest.mark.parametrize("name", ["box", "a.b-c_d.E9", "h" * 64, "1"])
+def test_names_of_hosts(name: str) -> None:
+    assert names.check_hostname(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "a\nb", "-a", "a-", "a..b", ".a", "a.", "h" * 65, "é", "a/b", "a\0"]
+)
+def test_what_cannot_be_the_name_of_a_host(name: str) -> None:
+    with pytest.raises(InvalidInput, match="hostname"):
+        names.check_hostname(name)

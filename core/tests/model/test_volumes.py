@@ -224,7 +224,7 @@ def test_set_env_flags() -> None:
 
 
 @pytest.mark.parametrize(
-    "texts", [["A"], ["=b"], [""], ["A=1", "A=2"], ["1A=x"], ["A B=x"], ["A=\0"]]
+    "texts", [["A"], ["=b"], [""], ["A=1", "A=2"], ["1A=x"], ["A B=x"], ["A=\0"], ["A=\udcff"]]
 )
 def test_refused_set_env_flags(texts: list[str]) -> None:
     with pytest.raises(UsageError, match="^--environment"):

@@ -189,6 +189,10 @@ def run_settings(
 def _options(given: dict[str, Any], description: FlavorDescription) -> dict[str, str]:
     """Pod options a flavor must know, as far as they were given."""
     found = {name: given.get(name.replace("-", "_")) for name in ("hostname", "ipc")}
+    if found["hostname"] and "hostname" in description.options:
+        from podctl.model.names import check_hostname
+
+        check_hostname(found["hostname"])
     found["mds-register"] = "true" if given.get("mds_register") else None
     users = given.get("private_users")
     # To have the host's users is what flavors without this option do anyway.

@@ -9,6 +9,8 @@ from podctl.errors import InvalidInput
 
 #: longest identifier or name; each may become one file name (NAME_MAX).
 MAX_NAME = 255
+#: longest host name of Linux
+MAX_HOSTNAME = 64
 
 #: largest user or group id; 2**32 - 1 is (uid_t)-1, "no change" for chown(2) and setresuid(2).
 MAX_ID = (1 << 32) - 2
@@ -66,6 +68,25 @@ def check_name(text: str, what: str = "AC Name") -> str:
     if not is_name(text):
         raise InvalidInput(
             f"{what} {text!r} must be lower-case letters and digits joined by single -"
+        )
+    return text
+
+
+def check_hostname(text: str) -> str:
+    """Return `text` if it can be a host's name: labels of letters, digits, `-` and `_`, joined by
+    dots, 64 characters at most (hostname(7), HOST_NAME_MAX).
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    good = text.isascii() and all(
+        label.replace("-", "x").replace("_", "x").isalnum() and label.strip("-") == label
+        for label in text.split(".")
+    )
+    if not good or len(text) > MAX_HOSTNAME:
+        raise InvalidInput(
+            f"hostname {text[:80]!r} must be letters, digits and - joined by dots, "
+            f"{MAX_HOSTNAME} characters at most"
         )
     return text
 

@@ -86,11 +86,19 @@ def environment_from_texts(texts: Iterable[str], flag: str = "--set-env") -> dic
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise UsageError(f"{flag} {text!r}: write NAME=VALUE")
+        if not _is_text(text):
+            # A pod's manifest is JSON.
+            raise UsageError(f"{flag} {text!r}: not UTF-8 text")
         pairs.append((name, value))
     try:
         return environment_from_pairs(pairs)
     except InvalidInput as error:
         raise UsageError(f"{flag}: {error.message}") from None
+
+
+def _is_text(word: str) -> bool:
+    """Whether a word of the command line was UTF-8 (os.fsdecode)."""
+    return not any("\udc80" <= char <= "\udcff" for char in word)
 
 
 def environment_from_file(data: bytes, path: str) -> dict[str, str]:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 NAME = "nspawn"
 #: pod options carried out
-OPTIONS = frozenset({"dns", "dns-search", "dns-opt", "dns-domain", "hosts-entry", "hostname",
-                     "private-users"})  # fmt: skip
+OPTIONS = frozenset({"dns", "dns-search", "dns-opt", "dns-domain", "event-handlers", "hosts-entry",
+                     "hostname", "private-users"})  # fmt: skip
 #: enforced by records of podctl.model.confinement
 ISOLATORS = frozenset({
     "os/linux/no-new-privileges", "os/linux/capabilities-retain-set",
