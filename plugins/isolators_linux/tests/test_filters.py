@@ -15,7 +15,7 @@ from podctl.errors import InvalidInput
 from podctl.model.isolators import CAPABILITIES, DEFAULT_CAPABILITIES, Seccomp
 from podctl_isolators_linux import bpf, policy
 from podctl_isolators_linux.policy import default_filter, denied_by_default, isolator_filter
-from podctl_isolators_linux.syscalls import X32_BIT, abis, every_name
+from podctl_isolators_linux.syscalls import X32_BIT, Abi, abis, every_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ def expected(name: str, denied: frozenset[str]) -> int:
 
 @pytest.mark.parametrize(("abi", "bits", "first"), WAYS)
 def test_every_call_is_answered_as_the_policy_says(
-    sweep: Callable[..., list[int]], abi: bpf.Abi, bits: int, first: int
+    sweep: Callable[..., list[int]], abi: Abi, bits: int, first: int
 ) -> None:
     denied = denied_by_default(DEFAULT_CAPABILITIES)
     found = sweep(program(default_filter(DEFAULT_CAPABILITIES)), bits=bits, first=first)
@@ -67,7 +67,7 @@ def test_every_call_is_answered_as_the_policy_says(
 
 @pytest.mark.parametrize(("abi", "bits", "first"), WAYS)
 def test_without_a_filter_the_sweep_finds_everything_allowed(
-    sweep: Callable[..., list[int]], abi: bpf.Abi, bits: int, first: int
+    sweep: Callable[..., list[int]], abi: Abi, bits: int, first: int
 ) -> None:
     """Control: the sweeper sees what a filter does not deny."""
     everything = bpf.compile_filter(abis("x86_64"), lambda _name: bpf.ALLOW, bpf.ALLOW)
