@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from podctl.model.image import Image, Layer
     from podctl.model.layout import ArchiveLayout
     from podctl.model.layoutfiles import Folded, LayoutFiles, LayoutRequest, Unfolded
-    from podctl.model.plan import EnterPlan, FlavorDescription, LaunchPlan, PreparedPod
+    from podctl.model.plan import (
+        AppLaunch,
+        EnterPlan,
+        FlavorDescription,
+        LaunchPlan,
+        PodRoot,
+        PreparedPod,
+    )
     from podctl.model.reference import Reference
     from podctl.model.trusting import KeyDescription, Verdict, Verifier
 
@@ -246,6 +253,37 @@ class Stage1Spec:
     def stage1_gc(self, pod: PreparedPod) -> None:
         """Release what the dead pod still holds on the host. Idempotent, also after a reboot."""
 
+    @hookspec(firstresult=True)
+    def stage1_root(self, pod: PreparedPod) -> PodRoot:
+        """Where the apps' roots of a running mutable pod lie. Waits a moment for one that is just
+        starting. This hook and those that follow are for flavors whose description says `mutable`.
+
+        Raises:
+            PodStateError: the pod does not run, or its first process is not ready.
+        """
+
+    @hookspec(firstresult=True)
+    def stage1_app_launch(self, pod: PreparedPod, app: str) -> AppLaunch:
+        """Plan one app of a running mutable pod, after stage1_prepare has seen a pod of that app
+        alone. *May refuse.* Core builds its root, attaches it inside the pod at
+        `opt/stage2/APP/rootfs` and leaves the launcher's document; nothing is started."""
+
+    @hookspec(firstresult=True)
+    def stage1_app_start(self, pod: PreparedPod, app: str) -> None:
+        """Let the pod's first process start an app that does not run. Returns once it has: by then
+        the file `status/APP-started` in the pod's directory is new, and `status/APP` is not there
+        until the app has ended."""
+
+    @hookspec(firstresult=True)
+    def stage1_app_stop(self, pod: PreparedPod, app: str) -> None:
+        """Let the pod's first process stop an app: its `stop_signal`, and SIGKILL when its time is
+        over. Returns once the app was told."""
+
+    @hookspec(firstresult=True)
+    def stage1_app_rm(self, pod: PreparedPod, app: str) -> None:
+        """Remove what the flavor has in the pod's directory of an app that is no more, whose mounts
+        are gone. Idempotent; the pod may run or not."""
+
 
 class IsolatorSpec:
     """Family *isolators*, group `podctl.isolator`. Chosen by the isolator's name in appc, its
@@ -290,6 +328,11 @@ class EventSpec:
     @hookspec
     def pod_starting(self, pod: PreparedPod, plan: LaunchPlan) -> None:
         """The plan is about to be carried out. *May refuse* (raise Refused)."""
+
+    @hookspec
+    def app_adding(self, pod: PreparedPod, app: AppLaunch) -> None:
+        """An app is about to be added to a running mutable pod; `pod` has no other. *May refuse*
+        (raise Refused)."""
 
     @hookspec
     def pod_removed(self, uuid: str) -> None:

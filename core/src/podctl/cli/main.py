@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stats": ("stats", "Show what pods use"),
     "enter": ("enter", "Run a command inside a running pod"),
     "exec": ("exec", "Run a command inside a running pod, as docker's exec"),
+    "app": ("", "Change the apps of a running pod"),
     "cat-manifest": ("cat_manifest", "Print the manifest of a pod"),
     "export": ("export", "Write an exited pod's app as an image file"),
     "config": ("config", "Print the effective configuration"),
@@ -67,6 +68,20 @@ _OF_RKT = frozenset({
 })  # fmt: skip
 
 
+APP_COMMANDS: dict[str, tuple[str, str]] = {
+    "sandbox": ("app_sandbox", "Run a pod without apps, to which they are added"),
+    "add": ("app_add", "Add an app to a running pod"),
+    "start": ("app_start", "Start an app, also once more"),
+    "stop": ("app_stop", "Stop an app"),
+    "rm": ("app_rm", "Remove an app from a pod"),
+    "list": ("app_list", "List the apps of a pod"),
+    "status": ("app_status", "Show the state of an app"),
+    "exec": ("app_exec", "Run a command inside an app"),
+}
+#: command -> the table of its own commands
+GROUPS = {"image": IMAGE_COMMANDS, "app": APP_COMMANDS}
+
+
 class LazyGroup(click.Group):
     """A group whose commands stand in a table and are imported when called."""
 
@@ -89,10 +104,9 @@ class LazyGroup(click.Group):
         if cmd_name not in self.table:
             return None
         module, summary = self.table[cmd_name]
-        if cmd_name == "image":
-            return LazyGroup(
-                IMAGE_COMMANDS, name="image", help=f"{summary}.", params=_hidden_globals()
-            )
+        if not module and cmd_name in GROUPS:
+            table = GROUPS[cmd_name]
+            return LazyGroup(table, name=cmd_name, help=f"{summary}.", params=_hidden_globals())
         if cmd_name == "help":
             return _help_command()
         from importlib import import_module

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -34,6 +34,8 @@ class ImagesCommand(click.Command):
     """A command whose arguments are images, each with flags and arguments of its own."""
 
     sorts_words = True
+    #: flags of an image beside those of podctl.model.settings -> whether they take the next word
+    more_flags: ClassVar[dict[str, bool]] = {}
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -42,8 +44,10 @@ class ImagesCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Sort the words, then let click read the command's own."""
         from podctl.cli.imageargs import parse_images
+        from podctl.model.settings import APP_FLAGS
 
-        parsed = parse_images(args, _kinds(self.get_params(ctx)))
+        flags = {**APP_FLAGS, **self.more_flags}
+        parsed = parse_images(args, _kinds(self.get_params(ctx)), app_flags=flags)
         ctx.meta[_IMAGES] = parsed
         return super().parse_args(ctx, normalise(self.params, parsed.rest))
 
@@ -78,33 +82,8 @@ def _together(*decorators: Decorator) -> Decorator:
     return decorate
 
 
-#: flags that shape the manifest: run, prepare
-manifest_flags = _together(
-    click.option("--port", multiple=True, metavar="NAME:[IP:]PORT", help="Publish a port."),
-    flag("--inherit-env", help="Pass on the caller's environment."),
-    click.option("--set-env", multiple=True, metavar="NAME=VALUE", help="A variable for all apps."),
-    click.option(
-        "--set-env-file", multiple=True, metavar="FILE", help="Lines NAME=VALUE for all apps."
-    ),
-    flag("--no-overlay", help="Copy images instead of laying the pod's changes over them."),
-    flag(
-        "--private-users",
-        default=None,
-        help="Users of the pod's own, in a user namespace; where it can be, that is the default.",
-    ),
-    click.option(
-        "--pull-policy",
-        type=click.Choice(["never", "new", "update"]),
-        help="Whether to fetch images: never, when missing (new, the default), always (update).",
-    ),
-    flag("--store-only", hidden=True),
-    flag("--no-store", hidden=True),
-    click.option(
-        "--pod-name",
-        metavar="NAME",
-        help="Name of the pod, to be used like its UUID; before an image, --name is the same.",
-    ),
-    click.option("--pod-manifest", metavar="FILE", help="Run this pod manifest."),
+#: which flavor
+stage1_flags = _together(
     click.option("--stage1", metavar="FLAVOR", help="Flavor: nspawn (the default), fly, kvm."),
     click.option("--stage1-name", metavar="NAME", help="rkt's name of its stage1 image."),
     click.option("--stage1-path", metavar="FILE", help="rkt's stage1 image by file name."),
@@ -113,8 +92,34 @@ manifest_flags = _together(
     click.option("--stage1-hash", hidden=True),
 )
 
-#: flags that say how the pod runs: run, run-prepared
-run_flags = _together(
+#: environment of all apps
+environment_flags = _together(
+    flag("--inherit-env", help="Pass on the caller's environment."),
+    click.option("--set-env", multiple=True, metavar="NAME=VALUE", help="A variable for all apps."),
+    click.option(
+        "--set-env-file", multiple=True, metavar="FILE", help="Lines NAME=VALUE for all apps."
+    ),
+)
+
+#: what roots are made of, and whose they are
+root_flags = _together(
+    flag("--no-overlay", help="Copy images instead of laying the pod's changes over them."),
+    flag(
+        "--private-users",
+        default=None,
+        help="Users of the pod's own, in a user namespace; where it can be, that is the default.",
+    ),
+)
+
+name_flag = _together(
+    click.option(
+        "--pod-name",
+        metavar="NAME",
+        help="Name of the pod, to be used like its UUID; before an image, --name is the same.",
+    ),
+)
+
+net_flag = _together(
     optional_value(
         "--net",
         bare="default",
@@ -122,7 +127,10 @@ run_flags = _together(
         metavar="LIST",
         help="Comma list of networks; fly has host.",
     ),
-    flag("--interactive", help="Connect the terminal to the pod's one app."),
+)
+
+#: what hosts are called, this one and others
+names_flags = _together(
     click.option(
         "--dns",
         multiple=True,
@@ -141,6 +149,30 @@ run_flags = _together(
         help="Line for /etc/hosts; or host for the host's file.",
     ),
     click.option("--hostname", metavar="NAME", help="Host name of the pod."),
+)
+
+#: flags that shape the manifest: run, prepare
+manifest_flags = _together(
+    click.option("--port", multiple=True, metavar="NAME:[IP:]PORT", help="Publish a port."),
+    environment_flags,
+    root_flags,
+    click.option(
+        "--pull-policy",
+        type=click.Choice(["never", "new", "update"]),
+        help="Whether to fetch images: never, when missing (new, the default), always (update).",
+    ),
+    flag("--store-only", hidden=True),
+    flag("--no-store", hidden=True),
+    name_flag,
+    click.option("--pod-manifest", metavar="FILE", help="Run this pod manifest."),
+    stage1_flags,
+)
+
+#: flags that say how the pod runs: run, run-prepared
+run_flags = _together(
+    net_flag,
+    flag("--interactive", help="Connect the terminal to the pod's one app."),
+    names_flags,
     click.option("--ipc", type=click.Choice(["auto", "private", "parent"]), help="IPC namespace."),
     flag("-d", "--detach", help="Leave the pod running, print its UUID; see logs."),
     flag("--rm", help="Remove the pod when it ends; podctl stays as its parent."),
@@ -238,8 +270,8 @@ class Decision:
             _refuse_conflicts(self._parsed, given)
         elif not self._parsed.images:
             raise UsageError("must provide at least one image or --pod-manifest")
-        self._pod_settings = _pod_settings(self._parsed, given)
-        _refuse_streams(self._parsed, flavor.describe())
+        self._pod_settings = pod_settings(self._parsed, given)
+        refuse_streams(self._parsed, flavor.describe())
 
     def __call__(self) -> Contents:
         """Raises whatever stands in the way, from a missing image to a bad manifest."""
@@ -307,7 +339,8 @@ def _refuse_conflicts(parsed: ParsedImages, given: dict[str, Any]) -> None:
         raise UsageError("conflicting flags set with --pod-manifest (see --help)")
 
 
-def _pod_settings(parsed: ParsedImages, given: dict[str, Any]) -> PodSettings:
+def pod_settings(parsed: ParsedImages, given: dict[str, Any]) -> PodSettings:
+    """What a command line says of all apps."""
     from podctl.model.ports import port_from_text
     from podctl.model.words import environment_from_file, environment_from_texts
     from podctl.pods.compose import PodSettings
@@ -333,7 +366,7 @@ def _pod_settings(parsed: ParsedImages, given: dict[str, Any]) -> PodSettings:
     )
 
 
-def _refuse_streams(parsed: ParsedImages, description: FlavorDescription) -> None:
+def refuse_streams(parsed: ParsedImages, description: FlavorDescription) -> None:
     """--stdin, --stdout and --stderr are promises a flavor must make."""
     from podctl.pods.flavors import refuse_pod
 

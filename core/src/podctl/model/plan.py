@@ -270,6 +270,19 @@ class EnterPlan(NamedTuple):
     terminal: bool = False
 
 
+class PodRoot(NamedTuple):
+    """Where the apps' roots of a running pod lie, and whose mount namespace shows them.
+
+    Args:
+        directory: host path of the pod's root (`root` of its LaunchPlan).
+        pid, start_time: the pod's first process (podctl.sys.procs).
+    """
+
+    directory: str
+    pid: int
+    start_time: int
+
+
 class FlavorDescription(NamedTuple):
     """What a flavor does with what a pod may ask.
 
@@ -282,6 +295,7 @@ class FlavorDescription(NamedTuple):
         confines: fields of a record (podctl.model.confinement) it carries out; an isolator whose
             provider changes another one is refused.
         defaults: whether every app begins with what the isolator `default` contributes.
+        mutable: whether apps can come to a running pod, and leave it.
     """
 
     name: str
@@ -291,6 +305,7 @@ class FlavorDescription(NamedTuple):
     isolators: frozenset[str]
     confines: frozenset[str] = frozenset()
     defaults: bool = False
+    mutable: bool = False
 
 
 class RootFilesystem(NamedTuple):
@@ -354,6 +369,7 @@ class PreparedPod(NamedTuple):
         insecure: values of --insecure-options.
         interactive: whether a terminal was asked for.
         users: ids its apps are to have in a user namespace; None for the host's.
+        mutable: whether it lives until it is stopped, while apps come and go.
     """
 
     uuid: str
@@ -366,3 +382,4 @@ class PreparedPod(NamedTuple):
     insecure: frozenset[str] = frozenset()
     interactive: bool = False
     users: UserRange | None = None
+    mutable: bool = False

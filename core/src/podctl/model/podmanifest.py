@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _POD_KEYS = "acVersion acKind apps volumes isolators annotations ports userAnnotations userLabels"
 _APP_KEYS = "name image app readOnlyRootFS mounts annotations"
+#: rkt's annotation of pods whose apps come and go
+MUTABLE = "coreos.com/rkt/stage1/mutable"
 
 
 class RuntimeApp(NamedTuple):
@@ -91,6 +93,11 @@ class PodManifest(NamedTuple):
     user_annotations: Mapping[str, str] = NOTHING
     user_labels: Mapping[str, str] = NOTHING
     ac_version: str = AC_VERSION
+
+    @property
+    def mutable(self) -> bool:
+        """Whether the pod's apps come and go while it runs."""
+        return self.annotations.get(MUTABLE) == "true"
 
     def app_named(self, name: str) -> RuntimeApp | None:
         """The app of that name."""

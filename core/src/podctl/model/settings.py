@@ -129,7 +129,7 @@ def parse_settings(flags: Sequence[tuple[str, str]]) -> AppSettings:
         ),
         mounts=tuple(mount_from_text(text) for text in values.get("--mount", ())),
         name=_last(last, "--name", check_name),
-        annotations=_annotations(values.get("--annotation", ())),
+        annotations=parse_annotations(values.get("--annotation", ())),
         user_annotations=parse_pairs("--user-annotation", values.get("--user-annotation", ())),
         user_labels=parse_pairs("--user-label", values.get("--user-label", ())),
         environment=environment_from_texts(values.get("--environment", ()), "--environment"),
@@ -201,7 +201,12 @@ def parse_pairs(flag: str, texts: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _annotations(texts: Sequence[str]) -> dict[str, str]:
+def parse_annotations(texts: Sequence[str]) -> dict[str, str]:
+    """Read `NAME=VALUE` words of --annotation.
+
+    Raises:
+        UsageError: one is malformed, or a name appears twice.
+    """
     try:
         return annotations_from_pairs(parse_pairs("--annotation", texts).items())
     except InvalidInput as error:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from podctl.model.fields import Fields
 
 _VOLUME_KEYS = "name kind source readOnly recursive mode uid gid size"
+_SETTINGS = ("kind", *_VOLUME_KEYS.split()[2:])
 #: kind -> which of the keys that not all kinds have it may have
 _KINDS = {
     "host": frozenset({"source", "recursive"}),
@@ -218,7 +219,30 @@ def volume_from_text(text: str) -> Volume:
     Raises:
         UsageError: it is malformed.
     """
-    name, settings = split_settings("--volume", text, ("kind", *_VOLUME_KEYS.split()[2:]))
+    name, settings = split_settings("--volume", text, _SETTINGS)
+    return _volume_of("--volume", text, name, settings)
+
+
+def own_mount_from_text(text: str) -> Mount:
+    """Read `name=NAME,target=PATH,kind=KIND,...`, in any order: a mount with a volume of its own.
+
+    Raises:
+        UsageError: it is malformed.
+    """
+    flag = "--mnt-volume"
+    _, settings = split_settings(flag, f",{text}", ("name", "target", *_SETTINGS))
+    for key in ("name", "target"):
+        if key not in settings:
+            raise UsageError(f"{flag} {text!r}: {key} is required")
+    name, target = settings.pop("name"), settings.pop("target")
+    volume = _volume_of(flag, text, name, settings)
+    try:
+        return Mount(name, check_absolute(_from_root(target), "target"), volume)
+    except InvalidInput as error:
+        raise UsageError(f"{flag} {text!r}: {error.message}") from None
+
+
+def _volume_of(flag: str, text: str, name: str, settings: Mapping[str, str]) -> Volume:
     try:
         check_name(name, "volume name")
         numbers = {key: optional_integer(settings.get(key), key) for key in ("uid", "gid")}
@@ -233,7 +257,7 @@ def volume_from_text(text: str) -> Volume:
         read_only = optional_boolean(settings.get("readOnly"), "readOnly")
         return _make_volume(name, settings.get("kind", ""), read_only, given)
     except InvalidInput as error:
-        raise UsageError(f"--volume {text!r}: {error.message}", hint=error.hint) from None
+        raise UsageError(f"{flag} {text!r}: {error.message}", hint=error.hint) from None
 
 
 def mount_from_text(text: str) -> Mount:

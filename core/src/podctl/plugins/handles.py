@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from podctl.model.image import Image, Layer
     from podctl.model.layout import ArchiveLayout
     from podctl.model.layoutfiles import Folded, LayoutFiles, LayoutRequest, Unfolded
-    from podctl.model.plan import EnterPlan, FlavorDescription, LaunchPlan, PreparedPod
+    from podctl.model.plan import (
+        AppLaunch,
+        EnterPlan,
+        FlavorDescription,
+        LaunchPlan,
+        PodRoot,
+        PreparedPod,
+    )
     from podctl.model.reference import Reference
     from podctl.model.trusting import KeyDescription, Verdict, Verifier
     from podctl.plugins.provider import Provider
@@ -335,6 +342,30 @@ class FlavorHandle(Handle):
     def gc(self, pod: PreparedPod) -> None:
         """Release what the dead pod still holds on the host."""
         self._tell("stage1_gc", pod=pod)
+
+    def root(self, pod: PreparedPod) -> PodRoot:
+        """Where the apps' roots of a running mutable pod lie."""
+        from podctl.model.plan import PodRoot
+
+        return self._ask("stage1_root", PodRoot, pod=pod)
+
+    def app_launch(self, pod: PreparedPod, app: str) -> AppLaunch:
+        """Plan one app of a running mutable pod."""
+        from podctl.model.plan import AppLaunch
+
+        return self._ask("stage1_app_launch", AppLaunch, pod=pod, app=app)
+
+    def app_start(self, pod: PreparedPod, app: str) -> None:
+        """Let the pod's first process start an app."""
+        self._call("stage1_app_start", pod=pod, app=app)
+
+    def app_stop(self, pod: PreparedPod, app: str) -> None:
+        """Let the pod's first process stop an app."""
+        self._call("stage1_app_stop", pod=pod, app=app)
+
+    def app_rm(self, pod: PreparedPod, app: str) -> None:
+        """Remove what the flavor has of an app that is no more."""
+        self._call("stage1_app_rm", pod=pod, app=app)
 
 
 class IsolatorHandle(Handle):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from podctl.model.image import Image
-    from podctl.model.plan import LaunchPlan, PreparedPod
+    from podctl.model.plan import AppLaunch, LaunchPlan, PreparedPod
     from podctl.model.trusting import Verdict
     from podctl.plugins.discovery import Installed
     from podctl.plugins.provider import Provider
@@ -46,6 +46,10 @@ class Events:
     def pod_starting(self, pod: PreparedPod, plan: LaunchPlan) -> None:
         """Before a plan is carried out. Raises what a hook raises; a broken hook refuses too."""
         self._decide("pod_starting", pod=pod, plan=plan)
+
+    def app_adding(self, pod: PreparedPod, app: AppLaunch) -> None:
+        """Before an app is added to a running pod. Raises as pod_starting."""
+        self._decide("app_adding", pod=pod, app=app)
 
     def pod_removed(self, uuid: str) -> None:
         """After a pod's directory is gone. Nothing a hook does changes anything."""

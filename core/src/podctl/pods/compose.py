@@ -71,6 +71,28 @@ def compose(requested: Sequence[Requested], pod: PodSettings, say: Say) -> PodMa
     return _complete(manifest, say)
 
 
+def compose_added(
+    manifest: PodManifest, requested: Requested, pod: PodSettings, say: Say
+) -> PodManifest:
+    """Build the manifest of a pod that has one app more: it is the last one.
+
+    Args:
+        pod: environment, volumes and mounts said with the app; volumes are the pod's from now on.
+
+    Raises:
+        UsageError: the app does not fit the pod or its flags, or a volume is one already.
+        Refused: the image is not made for this system.
+    """
+    app = _runtime_app(requested, pod)
+    check_app_names([*(one.name for one in manifest.apps), app.name])
+    known = {volume.name for volume in manifest.volumes}
+    for volume in pod.volumes:
+        if volume.name in known:
+            raise UsageError(f'the pod has a volume "{volume.name}" already')
+    volumes = (*manifest.volumes, *pod.volumes)
+    return _complete(manifest._replace(apps=(*manifest.apps, app), volumes=volumes), say)
+
+
 def complete_given(manifest: PodManifest, images: Sequence[PodImage], say: Say) -> PodManifest:
     """Fill in what a manifest of the user (--pod-manifest) leaves to its images.
 
@@ -82,6 +104,10 @@ def complete_given(manifest: PodManifest, images: Sequence[PodImage], say: Say) 
         Refused: an image is not made for this system.
     """
     check_has_apps(manifest)
+    if manifest.mutable:
+        raise UsageError(
+            "the manifest is one of a pod whose apps come and go", hint="use podctl app sandbox"
+        )
     apps = []
     for app, found in zip(manifest.apps, images, strict=True):
         _check_runnable(found.image)

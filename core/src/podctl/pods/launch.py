@@ -61,7 +61,7 @@ def launch(plan: LaunchPlan, pod: PreparedPod, lock_fd: int | None) -> NoReturn:
     _new_namespaces(plan.namespaces)
     groups: AppGroups = {}
     try:
-        if any(one.cgroup != NO_LIMITS for one in _confinements(plan)):
+        if pod.mutable or any(one.cgroup != NO_LIMITS for one in _confinements(plan)):
             from podctl.pods.grouping import make_groups
 
             groups = make_groups(plan, pod)
@@ -115,7 +115,7 @@ def _build_mapped(plan: LaunchPlan, name: str, groups: AppGroups) -> int:
 def _build(plan: LaunchPlan, name: str, users: MappedUsers | None, groups: AppGroups) -> int:
     """Build the plan's roots; returns a descriptor of what the process has as its root."""
     mount_scratches(plan, users)
-    if not plan.apps:
+    if plan.enters_root and not plan.apps:
         return build_root(plan, name, users)
     from podctl.pods.handover import cover, hand_over
 

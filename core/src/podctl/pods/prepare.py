@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from podctl.model.podmanifest import PodManifest
     from podctl.model.volumes import Mount, Volume
     from podctl.pods.compose import PodImage
-    from podctl.pods.directories import LockedPod
+    from podctl.pods.directories import LockedPod, Pod
     from podctl.pods.prepared import RunSettings
     from podctl.store import Store
 
@@ -79,7 +79,7 @@ def populate(pod: LockedPod, contents: Contents, store: Store) -> dict[str, Root
         _write(pod.path(SETTINGS), contents.settings.to_bytes())
         roots = _make_roots(pod, contents, store)
         _write(pod.path(ROOTS), roots_to_bytes(roots, store.layout.top))
-        _make_volumes(pod, contents.manifest, roots)
+        make_volumes(pod, contents.manifest, roots)
         os.mkdir(pod.path("appsinfo"), 0o750)
         for app, found in zip(contents.manifest.apps, contents.images, strict=True):
             os.mkdir(pod.path(f"appsinfo/{app.name}"), 0o750)
@@ -167,29 +167,38 @@ def _overlay_is_known() -> bool:
 
 
 def _make_roots(pod: LockedPod, contents: Contents, store: Store) -> dict[str, RootFilesystem]:
-    from podctl.images.render import copy_into, resolve, rootfs
-    from podctl.model.plan import RootFilesystem
+    from podctl.images.render import resolve
 
     apps = zip(contents.manifest.apps, contents.images, strict=True)
     resolved = {app.name: resolve(store, found.record.key) for app, found in apps}
     # Before anything is rendered for it: from here on the pod keeps what it names.
-    _write(pod.path(NEEDS), _needs(resolved.values(), overlay=contents.overlay))
+    _write(pod.path(NEEDS), needs_of(resolved.values(), overlay=contents.overlay))
     for name in ("rootfs", *(("overlay",) if contents.overlay else ())):
         _private_directory(pod.path(name))
-    roots: dict[str, RootFilesystem] = {}
-    for name, image in resolved.items():
-        target = pod.path(f"rootfs/{name}")
-        os.mkdir(target, 0o755)
-        if contents.overlay:
-            roots[name] = rootfs(store, image)
-            _make_overlay(pod.path(f"overlay/{name}"), roots[name].lowers)
-        else:
-            copy_into(store, image, target)
-            roots[name] = RootFilesystem(())
-    return roots
+    return {
+        name: make_root(pod, name, image, store, overlay=contents.overlay)
+        for name, image in resolved.items()
+    }
 
 
-def _needs(images: Iterable[Resolved], *, overlay: bool) -> bytes:
+def make_root(
+    pod: LockedPod | Pod, app: str, image: Resolved, store: Store, *, overlay: bool
+) -> RootFilesystem:
+    """Make an app's root in the pod's directory: what an overlay takes, or a copy."""
+    from podctl.images.render import copy_into, rootfs
+    from podctl.model.plan import RootFilesystem
+
+    target = pod.path(f"rootfs/{app}")
+    os.mkdir(target, 0o755)
+    if not overlay:
+        copy_into(store, image, target)
+        return RootFilesystem(())
+    root = rootfs(store, image)
+    _make_overlay(pod.path(f"overlay/{app}"), root.lowers)
+    return root
+
+
+def needs_of(images: Iterable[Resolved], *, overlay: bool) -> bytes:
     """What of the store the pod needs; a copied root needs nothing but its image's record."""
     images = tuple(images)
     return dump_needs(
@@ -216,9 +225,11 @@ def _make_overlay(directory: str, lowers: Sequence[str]) -> None:
     os.chmod(f"{directory}/upper", status.st_mode & 0o7777)
 
 
-def _make_volumes(
-    pod: LockedPod, manifest: PodManifest, roots: Mapping[str, RootFilesystem]
+def make_volumes(
+    pod: LockedPod | Pod, manifest: PodManifest, roots: Mapping[str, RootFilesystem]
 ) -> None:
+    """Make the directories behind the empty volumes of a manifest's apps, and fill those that
+    begin with what the image has."""
     volumes = {volume.name: volume for volume in manifest.volumes}
     wanted: dict[str, Volume] = {}
     for app in manifest.apps:
@@ -226,7 +237,7 @@ def _make_volumes(
             volume = _empty(mount, volumes)
             if volume is not None:
                 wanted[empty_volume(pod.directory, app.name, mount)] = volume
-    if wanted:
+    if wanted and not os.path.isdir(pod.path(VOLUMES)):
         _private_directory(pod.path(VOLUMES))
     for path, volume in wanted.items():
         os.mkdir(path, _PRIVATE)

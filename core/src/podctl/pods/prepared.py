@@ -157,6 +157,7 @@ def assemble(
         hosts=settings.hosts,
         insecure=settings.insecure,
         interactive=settings.interactive,
+        mutable=manifest.mutable,
     )
 
 
@@ -187,7 +188,6 @@ def _app(
         make_working_directory=app.converted,
         stop_signal=app.stop_signal,
         stop_timeout=app.stop_timeout,
-        notifies=app.notifies,
         notifies=app.notifies,
     )
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _MAX_MANIFEST = 4 << 20
 _CHUNK = 16384
 _DECODER = JSONDecoder()
+#: of apps of mutable pods (podctl.pods.appstate)
+_MARKS = ("-created", "-started")
 #: states in which the manifest is not there yet, or not any more
 _WITHOUT_MANIFEST = frozenset(
     {"embryo", "preparing", "aborted prepare", "deleting", "exited deleting"}
@@ -109,6 +111,8 @@ def exit_codes(pod: Pod) -> dict[str, int]:
         return {}
     codes = {}
     for name in names:
+        if name.endswith(_MARKS) and not os.path.getsize(f"{directory}/{name}"):
+            continue
         code = _read_code(f"{directory}/{name}")
         if code is not None:
             codes[name] = code
@@ -186,14 +190,10 @@ def _app(
         "image_name": image_name,
         "image_id": image_id,
     }
-    for key in ("created_at", "started_at"):
-        if key in summary:
-            app[key] = summary[key] * 1_000_000_000
-    status = pod.path(f"status/{name}")
-    code, ended = _read_code(status), _modified(status)
-    if pod.state in AFTER_RUN and code is not None and ended is not None:
-        app["exit_code"] = code
-        app["finished_at"] = int(ended * 1_000_000_000)
+    if is_mutable(manifest):
+        _add_state(pod, app)
+    else:
+        _add_pod_state(pod, app, summary)
     mounts = _mounts(pod, entry, manifest)
     if mounts:
         app["mounts"] = mounts
@@ -201,6 +201,41 @@ def _app(
     if isinstance(section, dict):
         _copy_annotations(section, app)
     return app
+
+
+def is_mutable(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest is one of a pod whose apps come and go."""
+    found = _objects(manifest, "annotations")
+    return any(
+        one.get("name") == "coreos.com/rkt/stage1/mutable" and one.get("value") == "true"
+        for one in found
+    )
+
+
+def _add_state(pod: Pod, app: dict[str, Any]) -> None:
+    """In a mutable pod each app has a state and times of its own."""
+    from podctl.pods.appstate import app_state
+
+    found = app_state(pod, app["name"])
+    app["state"] = found.state
+    times = {
+        "created_at": found.created,
+        "started_at": found.started,
+        "finished_at": found.finished,
+        "exit_code": found.code,
+    }
+    app.update((key, value) for key, value in times.items() if value is not None)
+
+
+def _add_pod_state(pod: Pod, app: dict[str, Any], summary: dict[str, Any]) -> None:
+    for key in ("created_at", "started_at"):
+        if key in summary:
+            app[key] = summary[key] * 1_000_000_000
+    status = pod.path(f"status/{app['name']}")
+    code, ended = _read_code(status), _modified(status)
+    if pod.state in AFTER_RUN and code is not None and ended is not None:
+        app["exit_code"] = code
+        app["finished_at"] = int(ended * 1_000_000_000)
 
 
 def _app_state(pod: Pod) -> str:

@@ -23,7 +23,7 @@ TOP = "podctl"
 _V1 = ("blkio", "cpu", "cpuacct", "devices", "memory", "pids")
 _V2 = ("cpu", "io", "memory", "pids")
 #: of a v2 pod: what is not an app
-_OTHERS = "supervisor"
+_OTHERS = "_supervisor"
 _PROCS = "cgroup.procs"
 #: rounds of removing: a process that was killed leaves its group a moment later
 _ROUNDS = 200
@@ -148,16 +148,30 @@ class PodGroups:
 
     Args:
         uuid: the pod's.
+        directories: of a pod that runs, what `directories` were when it was started.
     """
 
-    def __init__(self, uuid: str) -> None:
-        self._uuid = uuid
-        self._host = Hierarchies()
+    def __init__(self, uuid: str, directories: Iterable[str] | None = None) -> None:
+        #: the pod's group in each hierarchy -> (its base, its controllers, whether it is v2)
+        self._places: dict[str, tuple[str, set[str], bool]] = {}
+        if directories is not None:
+            self._places = {one: ("", *_kind_of(one)) for one in directories}
+            return
+        host = Hierarchies()
+        for base, (controllers, unified) in host.bases.items():
+            self._places[host.group(base, uuid)] = (base, controllers, unified)
 
     @property
     def directories(self) -> list[str]:
         """The pod's group in each hierarchy; made by make_app."""
-        return self._host.groups(self._uuid)
+        return list(self._places)
+
+    def make_pod(self) -> None:
+        """Make the pod's groups for apps that come later. Raises OSError as make_app."""
+        for pod, (base, controllers, unified) in self._places.items():
+            os.makedirs(pod, 0o755, exist_ok=True)
+            if unified:
+                self._delegate(base, pod, controllers - {"devices"})
 
     def make_app(self, app: str, limits: Mapping[str, object]) -> list[str]:
         """Make an app's groups and set their limits.
@@ -172,9 +186,8 @@ class PodGroups:
             OSError: the kernel refuses a group or a limit, or a limit did not take effect.
         """
         joined = []
-        for base, (controllers, unified) in self._host.bases.items():
-            pod = self._host.group(base, self._uuid)
-            if unified:
+        for pod, (base, controllers, unified) in self._places.items():
+            if unified and base:
                 self._delegate(base, pod, controllers - {"devices"})
             group = f"{pod}/{app}"
             os.makedirs(group, 0o755, exist_ok=True)
@@ -217,6 +230,14 @@ def remove(directories: Iterable[str], uuid: str) -> None:
         _remove(directory)
 
 
+def remove_app(directories: Iterable[str], uuid: str, app: str) -> None:
+    """Remove the groups of one app, ending what still lives there; as `remove`."""
+    for directory in directories:
+        if uuid in os.path.basename(directory) and os.path.isdir(f"{directory}/{app}"):
+            _check_kind(directory)
+            _remove(f"{directory}/{app}")
+
+
 def kill(directories: Iterable[str]) -> int:
     """Send SIGKILL to every process of groups and of those below; returns how many there were."""
     count = 0
@@ -254,6 +275,19 @@ def _signal(pid: int) -> None:
         os.kill(pid, 9)
     except ProcessLookupError:
         pass
+
+
+def _kind_of(directory: str) -> tuple[set[str], bool]:
+    """Controllers of a group that is there, and whether it is of version 2."""
+    names = {
+        name
+        for name, (point, _) in hierarchies().items()
+        if directory.startswith(point + "/") and (not name or name in _V1)
+    }
+    if names - {""}:
+        return names - {""}, False
+    offered = set(_read(f"{directory}/cgroup.controllers").split()) & set(_V2)
+    return offered | {"devices"}, True
 
 
 def _is_delegated(group: str) -> bool:

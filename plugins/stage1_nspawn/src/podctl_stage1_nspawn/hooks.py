@@ -22,7 +22,7 @@ from podctl_stage1_nspawn.refusals import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from podctl.model.plan import EnterPlan, LaunchPlan, PreparedPod
+    from podctl.model.plan import AppLaunch, EnterPlan, LaunchPlan, PodRoot, PreparedPod
     from podctl.sys.procs import Process
 
 
@@ -39,6 +39,7 @@ class Nspawn:
             isolators=ISOLATORS,
             confines=CONFINES,
             defaults=True,
+            mutable=True,
         )
 
     @hookimpl
@@ -84,6 +85,36 @@ class Nspawn:
 
         # The pod's mounts went with its last process; anything here was left by other hands.
         detach_below(pod.directory)
+
+    @hookimpl
+    def stage1_root(self, pod: PreparedPod) -> PodRoot:
+        from podctl_stage1_nspawn.changing import root
+
+        return root(pod)
+
+    @hookimpl
+    def stage1_app_launch(self, pod: PreparedPod, app: str) -> AppLaunch:
+        from podctl_stage1_nspawn.planning import added
+
+        return added(pod, app)
+
+    @hookimpl
+    def stage1_app_start(self, pod: PreparedPod, app: str) -> None:
+        from podctl_stage1_nspawn.changing import request
+
+        request(pod, app, "start")
+
+    @hookimpl
+    def stage1_app_stop(self, pod: PreparedPod, app: str) -> None:
+        from podctl_stage1_nspawn.changing import request
+
+        request(pod, app, "stop")
+
+    @hookimpl
+    def stage1_app_rm(self, pod: PreparedPod, app: str) -> None:
+        from podctl_stage1_nspawn.stage1 import forget
+
+        forget(pod, app)
 
 
 nspawn = Nspawn()

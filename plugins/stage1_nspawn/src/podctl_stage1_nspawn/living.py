@@ -23,7 +23,7 @@ _MAX_NUMBER = 16
 
 def stop(pod: PreparedPod, *, force: bool) -> None:
     """Ask systemd-nspawn, which asks the pod's first process; `force` ends them all."""
-    instance = _instance(pod)
+    instance = instance_of(pod)
     pidfd = procs.open_instance(instance)
     if pidfd is None:
         return
@@ -49,7 +49,7 @@ def enter(pod: PreparedPod, app: str, argv: Sequence[str]) -> EnterPlan:
     if prepared is None:
         raise NotFound(f'pod "{pod.uuid}" has no app "{app}"')
     section = cast("App", prepared.app)
-    instance = _instance(pod)
+    instance = instance_of(pod)
     leader = leader_of(instance.pid) if procs.is_running(instance) else None
     started = None if leader is None else procs.start_time(leader)
     if leader is None or started is None:
@@ -75,7 +75,7 @@ def enter(pod: PreparedPod, app: str, argv: Sequence[str]) -> EnterPlan:
 
 def processes(pod: PreparedPod, app: str) -> list[procs.Process]:
     """The app's processes, those who entered it among them: all that live in its mounts."""
-    instance = _instance(pod)
+    instance = instance_of(pod)
     leader = leader_of(instance.pid) if procs.is_running(instance) else None
     first = None if leader is None else app_process(pod, leader, app)
     if first is None:
@@ -124,7 +124,8 @@ def _has_own_root(pid: int, leader: int) -> bool:
         return False
 
 
-def _instance(pod: PreparedPod) -> procs.Instance:
+def instance_of(pod: PreparedPod) -> procs.Instance:
+    """The pod's systemd-nspawn. Raises PodStateError when there is none on record."""
     instance = procs.read_instance(pod.directory)
     if instance is None:
         raise PodStateError(f'pod "{pod.uuid}" has not started yet', hint="try again")

@@ -6,6 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, cast
 
+from podctl.errors import Refused
 from podctl.model.confinement import UNCONFINED, Confinement
 from podctl.model.isolators import effective_capabilities, no_new_privileges
 from podctl.model.plan import Account, AppLaunch, Directory, Identity, LaunchPlan, Overlay
@@ -104,7 +105,8 @@ def _options(pod: PreparedPod, root: str) -> list[str]:
     if pod.users is not None:
         # Everything in the tree belongs to these users already.
         options += [f"--private-users={pod.users}", "--private-users-ownership=off"]
-    held = [confinement(app).capabilities for app in pod.apps]
+    # What later apps are to have is not known yet; its processes are a shell and sleep(1).
+    held = [None] if pod.mutable else [confinement(app).capabilities for app in pod.apps]
     wanted = sorted(set().union(*(names or () for names in held)))
     if None in held:
         options.append("--capability=all")
@@ -116,7 +118,31 @@ def _options(pod: PreparedPod, root: str) -> list[str]:
 def _supervisor(pod: PreparedPod) -> list[str]:
     timeouts = [app.stop_timeout for app in pod.apps if app.stop_timeout is not None]
     timeout = str(max(timeouts, default=STOP_TIMEOUT))
-    return ["/bin/sh", "/podctl/supervisor", "no", timeout, *(app.name for app in pod.apps)]
+    mutable = "yes" if pod.mutable else "no"
+    return ["/bin/sh", "/podctl/supervisor", mutable, timeout, *(app.name for app in pod.apps)]
+
+
+def added(pod: PreparedPod, name: str) -> AppLaunch:
+    """The plan of an app that comes to a running pod. What this process' supervisor has passed to
+    it is not the pod's.
+
+    Raises:
+        Refused: it asks for what the flavor cannot do.
+    """
+    prepared = next(app for app in pod.apps if app.name == name)
+    refuse_unsupported(pod)
+    if prepared.notifies:
+        raise Refused(
+            f'app "{name}" tells when it is ready, and nobody listens to the apps of such a pod',
+            hint="run it as a pod of its own",
+        )
+    if any(port.socket_activated for port in cast("App", prepared.app).ports):
+        raise Refused(
+            f'app "{name}" has a port that is socketActivated, and no socket is passed to it',
+            hint="run it as a pod of its own",
+        )
+    launch = _app(pod, prepared._replace(notifies=False))
+    return launch._replace(environment=prepared.environment, takes_sockets=False)
 
 
 def confinement(prepared: PreparedApp) -> Confinement:

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 from podctl.model.plan import Bind, Directory, Symlink, WriteFile
+from podctl.sys.files import remove_tree
 
 if TYPE_CHECKING:
     from podctl.model.manifest import App
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: below the pod's directory
 ROOT, STATUS, RUN = "stage1", "status", "supervisor"
+#: as of supervisor.sh; no app can be called so
+REQUESTS, READY = f"{RUN}/_requests", f"{RUN}/_ready"
 #: directories of the root that are links into /usr (or directories, on a host where they are)
 _MERGED = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 _LIBRARY = "/podctl/lib/podctl"
@@ -30,14 +33,29 @@ def make(pod: PreparedPod) -> None:
     writes to."""
     if not os.path.isdir(pod.directory):
         return  # a pod that is only imagined
-    for name in (ROOT, STATUS, RUN, f"{RUN}/requests"):
+    for name in (ROOT, STATUS, RUN, REQUESTS):
         os.makedirs(f"{pod.directory}/{name}", 0o700, exist_ok=True)
     for app in pod.apps:
         directory = f"{pod.directory}/{RUN}/{app.name}"
         os.makedirs(directory, 0o700, exist_ok=True)
+        if app.stop_timeout is not None:
+            _write(f"{directory}/timeout", f"{app.stop_timeout}\n")
+        # Last: with it the directory is an app's.
         _write(f"{directory}/signal", f"{app.stop_signal}\n")
         for handler in cast("App", app.app).event_handlers:
             _write(f"{directory}/{handler}", "")
+
+
+def forget(pod: PreparedPod, app: str) -> None:
+    """Remove what is an app's in these directories; not its status."""
+    root = f"{pod.directory}/{ROOT}"
+    for path in (
+        f"{root}/podctl/apps/{app}",
+        f"{root}/podctl/groups/{app}",
+        f"{root}/opt/stage2/{app}",
+        f"{pod.directory}/{RUN}/{app}",
+    ):
+        remove_tree(path)
 
 
 def _write(path: str, text: str) -> None:

@@ -7,11 +7,16 @@
 # SIGKILL; the apps to start. In /podctl/run, a directory of the pod on the host, it leaves
 #   APP/pid      number of the app's process inside the pod
 #   APP/status   its exit status; 128 and more for a signal, as a shell has it
-#   exits        APP and status of each app that has ended, in that order
-#   ready        once every app was started
+#   APP/turn     which start of the pod's it was, by number
+#   APP/stopping not empty once the app was asked to stop
+#   _exits       APP and status of each app that has ended, in that order
+#   _ready       once every app was started
 # and finds there
 #   APP/signal   number of the signal that asks the app to stop
-#   requests/*   `start-APP` and `stop-APP`: what SIGUSR1 asks to look for
+#   APP/timeout  seconds between that and SIGKILL, where it has its own
+#   _requests/*  `start-APP` and `stop-APP`: what SIGUSR1 asks to look for, of a pod whose apps come
+#                and go
+# In /podctl/status it leaves APP, its exit status, and for such a pod APP-started, empty.
 # SIGTERM and SIGINT stop the pod, and what machinectl(1) sends for a power-off or a halt (systemd(1),
 # SIGRTMIN+4 and SIGRTMIN+3). Where there is NOTIFY_SOCKET it is told once every app was started.
 
@@ -32,47 +37,66 @@ exec 8>&2 2>/dev/null
 # does not mean it; the launcher gives the app the defaults again.
 live() {
     trap '' TERM INT USR1 37 38
-    rm_status "$1"
     if [ ! -e "$run/$1/pre-start" ] || /podctl/launch "$1" pre-start 9<&- 2>&8 8>&-; then
-        /podctl/launch "$1" app <&9 9<&- 2>&8 8>&- &
+        # The launcher can be stopped, as the app that it becomes.
+        { trap - TERM INT USR1 37 38 && exec /podctl/launch "$1" app; } <&9 9<&- 2>&8 8>&- &
         pid=$!
         echo "$pid" >"$run/$1/pid"
+        # Who asked before there was a number has reached nobody.
+        asked=
+        read -r asked <"$run/$1/stopping"
+        [ -z "$asked" ] || { read -r signal <"$run/$1/signal" && kill "-$signal" "$pid"; }
         wait "$pid"
         code=$?
     else
         code=$?
     fi
+    : >"$run/$1/pid"
     [ ! -e "$run/$1/post-stop" ] || /podctl/launch "$1" post-stop 9<&- 2>&8 8>&-
     echo "$code" >"/podctl/status/$1"
     echo "$code" >"$run/$1/status"
-    echo "$1 $code" >>"$run/exits"
+    echo "$1 $code" >>"$run/_exits"
     kill -USR1 1
-}
-
-# An empty status is none yet.
-rm_status() {
-    : >"$run/$1/status"
-    : >"$run/$1/pid"
 }
 
 start() {
     started=$((started + 1))
+    # An empty status is none yet.
+    : >"$run/$1/status"
+    : >"$run/$1/pid"
+    : >"$run/$1/stopping"
+    echo "$started" >"$run/$1/turn"
+    [ "$mutable" = no ] || { rm -f "/podctl/status/$1" && : >"/podctl/status/$1-started"; }
     live "$1" &
 }
 
-# Send an app a signal, if it has not ended.
-tell() {
+# Whether an app was started and has not ended.
+runs() {
+    [ -e "$run/$1/status" ] || return
     ended=
-    pid=
     read -r ended <"$run/$1/status"
+    [ -z "$ended" ]
+}
+
+# Send an app a signal, if it has not ended, nor been started again since the turn given.
+tell() {
+    runs "$1" || return
+    pid=
+    turn=
     read -r pid <"$run/$1/pid"
-    [ -n "$ended" ] || [ -z "$pid" ] || kill "-$2" "$pid"
+    read -r turn <"$run/$1/turn"
+    [ -z "$pid" ] || [ "$turn" != "$3" ] || kill "-$2" "$pid"
 }
 
 stop_app() {
+    runs "$1" || return
+    echo yes >"$run/$1/stopping"
+    seconds=
     read -r signal <"$run/$1/signal"
-    tell "$1" "$signal"
-    { sleep "$timeout" && tell "$1" KILL; } &
+    read -r seconds <"$run/$1/timeout"
+    read -r now <"$run/$1/turn"
+    tell "$1" "$signal" "$now"
+    { sleep "${seconds:-$timeout}" && tell "$1" KILL "$now"; } &
 }
 
 stop_pod() {
@@ -98,7 +122,7 @@ account() {
     while read -r app code; do
         count=$((count + 1))
         [ "$failed" -ne 0 ] || asked_for "$app" "$code" || failed=$code
-    done <"$run/exits"
+    done <"$run/_exits"
 }
 
 # Act on what has ended. The trap may call it at any point, also inside itself: then once more.
@@ -107,7 +131,7 @@ check() {
     while [ -z "$busy" ] && [ -n "$again" ]; do
         busy=yes
         again=
-        account
+        [ "$mutable$stopping" = yes ] || account
         if [ "$mutable" = no ]; then
             [ "$failed" -eq 0 ] || stop_pod
             [ "$count" -lt "$started" ] || exit "$failed"
@@ -118,25 +142,47 @@ check() {
     done
 }
 
+# Carry out one request. Its file goes last: then it was carried out.
+request() {
+    name=${1#*-}
+    case $name in
+        '' | *[!a-z0-9-]*) ;;
+        *)
+            if [ -e "$run/$name/signal" ] && [ -z "$stopping" ]; then
+                case $1 in
+                    start-*) runs "$name" || start "$name" ;;
+                    stop-*) stop_app "$name" ;;
+                esac
+            fi
+            ;;
+    esac
+    rm -f "$run/_requests/$1"
+}
+
+# Carry out all requests. As with check, a trap inside it only says that there are more.
 requests() {
-    for request in "$run"/requests/*; do
-        [ -e "$request" ] || return
-        name=${request##*/}
-        : >"$request.seen" && rm -f "$request" "$request.seen"
-        case $name in
-            start-*) start "${name#start-}" ;;
-            stop-*) stop_app "${name#stop-}" ;;
-        esac
+    more=yes
+    while [ -z "$reading" ] && [ -n "$more" ]; do
+        reading=yes
+        more=
+        for file in "$run"/_requests/*; do
+            [ ! -e "$file" ] || request "${file##*/}"
+        done
+        reading=
     done
 }
 
 trap 'woken=yes; stop_pod; check' TERM INT 37 38
-trap 'woken=yes; requests; check' USR1
-: >"$run/exits"
+if [ "$mutable" = no ]; then
+    trap 'woken=yes; check' USR1
+else
+    trap 'woken=yes; requests; check' USR1
+fi
+: >"$run/_exits"
 for app in "$@"; do
     start "$app"
 done
-: >"$run/ready"
+: >"$run/_ready"
 # As from this process, the only one systemd-nspawn listens to.
 [ -z "$NOTIFY_SOCKET" ] || systemd-notify --pid=1 --ready
 busy=
