@@ -35,6 +35,7 @@ class SystemdWorld:
     def __init__(self, host: SystemdHost) -> None:
         self.host = host
         self._units: list[str] = []
+        self._invocations: dict[str, str] = {}
 
     def install(self) -> None:
         """Put the image into the host's store."""
@@ -69,6 +70,7 @@ class SystemdWorld:
     def start(self, unit: str) -> int:
         """Start a unit; returns the number of its main process, in the host."""
         self.host.must("systemctl", "start", unit)
+        self._invocations[unit] = self.host.show(unit, "InvocationID")
         return int(self.host.show(unit, "MainPID"))
 
     def pods(self) -> dict[str, str]:
@@ -93,12 +95,15 @@ class SystemdWorld:
         return dict(line.split("=", 1) for line in lines)
 
     def journal(self, unit: str, *options: str) -> list[str]:
-        """Messages of a unit's own processes, oldest first."""
+        """Messages of the processes of a unit since it was started last, oldest first."""
+        # The journal of an earlier test had a unit of the same name.
+        invocation = self._invocations.get(unit) or self.host.show(unit, "InvocationID")
         self.host.must("journalctl", "--sync")
         printed = self.host.must(
-            "journalctl", "--no-pager", "--quiet", "--output=cat", f"_SYSTEMD_UNIT={unit}", *options
-        )
-        return printed.splitlines()
+            "journalctl", "--no-pager", "--quiet", "--output=cat",
+            f"_SYSTEMD_UNIT={unit}", f"_SYSTEMD_INVOCATION_ID={invocation}", *options,
+        )  # fmt: skip
+        return [line for line in printed.splitlines() if not line.startswith("image: ")]
 
     def wait_for_message(self, unit: str, message: str) -> None:
         """Wait until a unit's output has a line."""
@@ -122,6 +127,8 @@ class SystemdWorld:
     def clean(self) -> None:
         """Stop every unit of a test, forget it, remove every pod."""
         for name in self._units:
+            # A test that fails need not wait for what it found not to stop.
+            self.host.run("systemctl", "kill", "--signal=KILL", name)
             self.host.run("systemctl", "stop", name)
         for name in self._units:
             self.host.run("systemctl", "reset-failed", name)
@@ -129,6 +136,7 @@ class SystemdWorld:
         if self._units:
             self.host.must("systemctl", "daemon-reload")
         self._units.clear()
+        self._invocations.clear()
         uuids = self.pods()
         if uuids:
             self.podctl("rm", *uuids)

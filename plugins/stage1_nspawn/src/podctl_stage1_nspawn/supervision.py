@@ -82,7 +82,7 @@ def takes_sockets(pod: PreparedPod, app: PreparedApp) -> bool:
 
 def steps(app: PreparedApp) -> list[Bind]:
     """What an app's root needs."""
-    return [Bind(notify_socket(), NOTIFY)] if speaks(app) else []
+    return [Bind(notify_socket(), NOTIFY, owners="host")] if speaks(app) else []
 
 
 def environment(pod: PreparedPod, app: PreparedApp) -> dict[str, str]:
