@@ -67,8 +67,9 @@ def launch(plan: LaunchPlan, pod: PreparedPod, lock_fd: int | None) -> NoReturn:
             groups = make_groups(plan, pod)
         root_fd = _build_mapped(plan, f"podctl-{pod.uuid}", groups)
         program = prepare_program(root_fd, plan, no_new_privileges=plan.no_new_privileges)
-        held = None if plan.confinement == UNCONFINED else _begin_confinement(plan, groups)
         _write_records(pod.directory, plan.records)
+        # Last: a process in the app's control groups could not remove them if the rest failed.
+        held = None if plan.confinement == UNCONFINED else _begin_confinement(plan, groups)
     except PodctlError:
         # The caller may want to remove the pod: leave it nothing that is busy.
         detach_below(pod.directory)

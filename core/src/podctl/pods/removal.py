@@ -96,8 +96,10 @@ class Remover:
         self._each(self._pods.walk([GARBAGE]), self._collect)
         self._each(self._pods.walk([EMBRYO]), self._collect_silently)
         from podctl.pods.userns import sweep
+        from podctl.sys.cgroups import sweep_empty
 
         sweep()
+        sweep_empty()
 
     def _mark(self, pod: Pod) -> LockedPod | None:
         """Bring a pod to a place of garbage and lock it; None when it moved meanwhile."""

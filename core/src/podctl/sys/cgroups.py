@@ -27,6 +27,8 @@ _OTHERS = "_supervisor"
 _PROCS = "cgroup.procs"
 #: rounds of removing: a process that was killed leaves its group a moment later
 _ROUNDS = 200
+#: seconds after which an empty group is nobody's
+_ORPHANED = 3600.0
 _MAGICS = frozenset({c.CGROUP_SUPER_MAGIC, c.CGROUP2_SUPER_MAGIC})
 
 
@@ -236,6 +238,31 @@ def remove_app(directories: Iterable[str], uuid: str, app: str) -> None:
         if uuid in os.path.basename(directory) and os.path.isdir(f"{directory}/{app}"):
             _check_kind(directory)
             _remove(f"{directory}/{app}")
+
+
+def sweep_empty(age: float = _ORPHANED) -> None:
+    """Remove groups of pods that other hands deleted, with all of a data directory perhaps: those
+    that nobody lives in and that are older than `age` seconds. A pod makes its own anew when it
+    starts, so that a living data directory loses nothing."""
+    import time
+
+    for base in Hierarchies().bases:
+        top = f"{base}/{TOP}"
+        for name in os.listdir(top) if os.path.isdir(top) else ():
+            group = f"{top}/{name}"
+            if not os.path.isdir(group) or time.time() - os.stat(group).st_mtime < age:
+                continue
+            if not any(_read(f"{below}/{_PROCS}").strip() for below, _, _ in os.walk(group)):
+                _remove_empty(group)
+
+
+def _remove_empty(directory: str) -> None:
+    try:
+        for group, _, _ in os.walk(directory, topdown=False):
+            os.rmdir(group)
+    except OSError:
+        # Somebody moved in; then it is no orphan.
+        return
 
 
 def kill(directories: Iterable[str]) -> int:
