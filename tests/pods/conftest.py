@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 NAME = "pods.example/busybox"
 APPLETS = (
     "sh true false cat env echo id ls stat mkdir touch rm sleep sync setsid kill pwd readlink "
-    "grep mount test chmod nohup printf stty"
+    "grep mount test chmod nohup printf stty find sort xargs ln mv"
 )
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nweb:x:1001:1002::/:/bin/sh\n"
 GROUP = "root:x:0:\nweb:x:1002:\nstaff:x:50:\n"

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stats": ("stats", "Show what pods use"),
     "enter": ("enter", "Run a command inside a running pod"),
     "exec": ("exec", "Run a command inside a running pod, as docker's exec"),
+    "cp": ("cp", "Copy files out of a pod or into it"),
     "app": ("", "Change the apps of a running pod"),
     "cat-manifest": ("cat_manifest", "Print the manifest of a pod"),
     "export": ("export", "Write an exited pod's app as an image file"),

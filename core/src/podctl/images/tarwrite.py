@@ -89,6 +89,34 @@ def write_layer(output: Output, rootfs_fd: int) -> tuple[str, ...]:
     return tuple(writer.skipped)
 
 
+def write_entry(
+    output: Output,
+    parent_fd: int,
+    name: bytes,
+    path: bytes,
+    *,
+    owner: Callable[[int, int], tuple[int, int]] | None = None,
+    plain: bool = False,
+) -> tuple[str, ...]:
+    """Write what `name` is in a directory (a link as a link), and all below it, as `path`; see
+    write_aci.
+
+    Args:
+        path: empty for the members of a directory alone.
+        plain: leave out set-id and sticky bits, and extended attributes.
+
+    Raises:
+        StoreCorrupt: a file changed its kind or shrank while it was read.
+    """
+    writer = _Writer(output, owner, plain=plain)
+    try:
+        writer.entry(parent_fd, name, path)
+    finally:
+        writer.close()
+    output.write(bytes(2 * BLOCK))
+    return tuple(writer.skipped)
+
+
 class _Level:
     """A directory being written: its path in the archive, descriptor and names still to come."""
 
@@ -110,10 +138,13 @@ class _Writer:
         output: Output,
         owner: Callable[[int, int], tuple[int, int]] | None,
         reserved: bytes = b"",
+        *,
+        plain: bool = False,
     ) -> None:
         self._output = output
         self._owner = owner
         self._reserved = reserved
+        self._plain = plain
         self._links: dict[tuple[int, int], bytes] = {}
         self._levels: list[_Level] = []
         self._limit = DescriptorLimit()
@@ -132,6 +163,18 @@ class _Writer:
     def tree(self, rootfs_fd: int, path: bytes = b"rootfs") -> None:
         """Write the root and all below it, depth first."""
         self._descend(path, os.open(".", DIRECTORY, dir_fd=rootfs_fd))
+        self._members()
+
+    def entry(self, parent_fd: int, name: bytes, path: bytes) -> None:
+        """Write one entry of a directory and all below it."""
+        if not path:
+            fd = os.open(name, DIRECTORY, dir_fd=parent_fd)
+            self._levels.append(_Level(path, fd))
+        else:
+            self._one(path, parent_fd, name)
+        self._members()
+
+    def _members(self) -> None:
         while self._levels:
             level = self._levels[-1]
             if level.names:
@@ -154,20 +197,23 @@ class _Writer:
         path = level.join(name)
         if self._reserved and name.startswith(self._reserved):
             raise Refused(f"{display(path)}: a layer cannot hold a file of that name")
-        status = os.lstat(name, dir_fd=level.fd)
+        self._one(path, level.fd, name)
+
+    def _one(self, path: bytes, parent: int, name: bytes) -> None:
+        status = os.lstat(name, dir_fd=parent)
         kind = _TYPES.get(stat.S_IFMT(status.st_mode))
         if kind is None:
             self.skipped.append(f"{display(path)}: socket left out")
         elif kind == b"3" and status.st_rdev == 0:
             self.skipped.append(f"{display(path)}: overlay whiteout left out")
         elif kind == b"5":
-            self._descend(path, self._opened(level, name, status, DIRECTORY))
+            self._descend(path, self._opened(path, parent, name, status, DIRECTORY))
         elif kind not in (b"3", b"4") and self._linked(path, status):
             pass
         elif kind == b"0":
-            self._file(path, level, name, status)
+            self._file(path, parent, name, status)
         elif kind == b"2":
-            self._header(path, status, kind, os.readlink(name, dir_fd=level.fd))
+            self._header(path, status, kind, os.readlink(name, dir_fd=parent))
         else:
             self._header(path, status, kind)
 
@@ -181,17 +227,19 @@ class _Writer:
         self._header(path, status, b"1", first)
         return True
 
-    def _opened(self, level: _Level, name: bytes, status: os.stat_result, flags: int) -> int:
+    def _opened(
+        self, path: bytes, parent: int, name: bytes, status: os.stat_result, flags: int
+    ) -> int:
         """Open a member and make sure that it is the inode lstat(2) saw."""
-        fd = os.open(name, flags, dir_fd=level.fd)
+        fd = os.open(name, flags, dir_fd=parent)
         now = os.fstat(fd)
         if (now.st_dev, now.st_ino) != (status.st_dev, status.st_ino):
             os.close(fd)
-            raise _changed(level.join(name))
+            raise _changed(path)
         return fd
 
-    def _file(self, path: bytes, level: _Level, name: bytes, status: os.stat_result) -> None:
-        fd = self._opened(level, name, status, _READ)
+    def _file(self, path: bytes, parent: int, name: bytes, status: os.stat_result) -> None:
+        fd = self._opened(path, parent, name, status, _READ)
         try:
             status = os.fstat(fd)
             self._header(path, status, b"0", xattrs=_xattrs(fd))
@@ -227,12 +275,12 @@ class _Writer:
                 path,
                 kind,
                 status.st_size if kind == b"0" else 0,
-                stat.S_IMODE(status.st_mode),
+                stat.S_IMODE(status.st_mode) & (0o777 if self._plain else 0o7777),
                 uid,
                 gid,
                 status.st_mtime_ns,
                 target,
-                xattrs or {},
+                xattrs if xattrs and not self._plain else {},
                 device,
             )
         )

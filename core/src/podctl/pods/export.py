@@ -99,7 +99,7 @@ def _write_in_child(pod: PreparedPod, app: PreparedApp, manifest: bytes, fd: int
     from podctl.sys.child import Privileges, spawn
 
     def work() -> None:
-        root = os.open(app.root, _DIRECTORY) if app.rootfs.directory else _mount(pod, app)
+        root = os.open(app.root, _DIRECTORY) if app.rootfs.directory else mount_app(pod, app)
         with open(fd, "wb", closefd=False) as file:
             write_aci(root, manifest, file)
 
@@ -119,7 +119,8 @@ def _refuse_mounts(root: str) -> None:
         )
 
 
-def _mount(pod: PreparedPod, app: PreparedApp) -> int:
+def mount_app(pod: PreparedPod, app: PreparedApp) -> int:
+    """Mount the root of an app that does not run, seen by this process alone; its descriptor."""
     from podctl.model.plan import Identity, LaunchPlan, Overlay
     from podctl.pods.mounting import build_root
     from podctl.sys import constants as c

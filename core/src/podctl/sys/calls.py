@@ -82,6 +82,16 @@ def keep_freed_memory() -> None:
         mallopt(c.M_TRIM_THRESHOLD, 1 << 30)
 
 
+def set_filesystem_ids(uid: int, gid: int) -> None:
+    """setfsuid(2) and setfsgid(2): whose new files are. From 0 to another, capabilities on files
+    leave the effective set; capset(2) brings them back. Raises OSError."""
+    for call, number in ((libc.setfsgid, gid), (libc.setfsuid, uid)):
+        call(ctypes.c_uint(number))
+        # They return the value before, and say nothing of failure.
+        if call(ctypes.c_uint(0xFFFFFFFF)) != number:
+            raise oserror("setfsuid", number=errno.EPERM)
+
+
 def openat2(dir_fd: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
     """openat2(2); the descriptor is close-on-exec. Raises OSError naming `path`."""
     how = (ctypes.c_uint64 * 3)(flags | os.O_CLOEXEC, mode, resolve)

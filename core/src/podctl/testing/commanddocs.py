@@ -24,7 +24,8 @@ _HEAD = """\
 <!-- Made by script/command-reference from core/src/podctl/cli; a test compares. Do not edit. -->
 
 Results go to standard output, messages to standard error, one line each, as `COMMAND: TEXT`. A
-command may be shortened as long as it is unique (`podctl sta` is `status`); `podctl help COMMAND`
+command may be shortened as long as it is unique (`podctl sta` is `status`; among several, one that
+rkt has is meant); `podctl help COMMAND`
 and `podctl COMMAND --help` print what stands here. For exit codes see
 [exit codes and messages](exit-codes-and-messages.md).
 
@@ -32,7 +33,8 @@ and `podctl COMMAND --help` print what stands here. For exit codes see
 `--flag=true` and `--flag=false`; where a value is optional (shown as `[=VALUE]`) it stands after
 `=` only. Words after `--` are never flags.
 
-**Pods** are named by their UUID or a unique beginning of it. **Images** are named by
+**Pods** are named by their UUID, a unique beginning of it, or the
+[name](../how-to/live-with-pods.md) they were given. **Images** are named by
 
 | form | meaning |
 |---|---|
