@@ -180,10 +180,31 @@ def test_the_host_s_own_stays_the_host_s(build: Callable[..., Result], tmp_path:
     (tmp_path / "plain").mkdir()
     steps = (
         Bind(str(tmp_path / "plain"), "/data", owners="host"),
-        Bind("/dev/null", "/null"),
+        Bind("/dev/pts", "/pts"),
         Bind("/sys", "/hostsys"),
     )
-    assert build(owners("data", "null", "hostsys"), *steps).out == str([(-BASE, -BASE)] * 3)
+    assert build(owners("data", "pts", "hostsys"), *steps).out == str([(-BASE, -BASE)] * 3)
+
+
+def test_a_device_is_another_node_of_the_same_with_its_owner_and_mode(
+    build: Callable[..., Result],
+) -> None:
+    """The kernel maps no owners in /dev."""
+
+    def look(root_fd: int) -> object:
+        found = os.stat("null", dir_fd=root_fd), os.stat("/dev/null")
+        same = [(one.st_mode, one.st_rdev) for one in found]
+        fd = os.open("null", os.O_WRONLY, dir_fd=root_fd)
+        return same[0] == same[1], found[0].st_uid - BASE, os.write(fd, b"gone")
+
+    before = sorted(os.listdir("/dev"))
+    assert build(look, Bind("/dev/null", "/null"), Bind("/dev/zero", "/z")) == (
+        0,
+        "(True, 0, 4)",
+        "",
+    )
+    assert sorted(os.listdir("/dev")) == before
+    assert os.listdir("/run/podctl/nodes") == []
 
 
 def test_either_is_mapped_where_it_can_be(build: Callable[..., Result], tmp_path: Path) -> None:

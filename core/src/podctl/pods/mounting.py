@@ -44,6 +44,8 @@ _FLAGS = {
     "noatime": c.MS_NOATIME,
     "relatime": c.MS_RELATIME,
 }
+#: where device nodes of a pod's own are made, in a tmpfs that only its mount namespace has
+_NODES = "/run/podctl/nodes"
 #: trees of the running system: nothing is ever created in them
 _SYSTEM = ("/dev", "/proc", "/sys")
 
@@ -98,6 +100,8 @@ class _Builder:
         self.plan = plan
         self.name = name
         self.users = users
+        #: how many device nodes were made
+        self.nodes = 0
         self.root_fd = -1
         #: mounts in which missing targets may be created
         self.writable: set[int] = set()
@@ -195,7 +199,7 @@ class _Builder:
                 f"mount {step.target}: propagation {step.propagation} is not slave or private"
             )
         clone = c.OPEN_TREE_CLONE | (c.AT_RECURSIVE if step.recursive else 0)
-        tree = open_tree(c.AT_FDCWD, step.source, clone)
+        tree = open_tree(c.AT_FDCWD, self._source(step), clone)
         try:
             attributes = c.MOUNT_ATTR_RDONLY if step.read_only else 0
             attributes |= c.MOUNT_ATTR_NODEV if step.no_devices else 0
@@ -211,6 +215,25 @@ class _Builder:
                 self.writable.add(mount_id(tree))
         finally:
             os.close(tree)
+
+    def _source(self, step: Bind) -> str:
+        """The host path to mount. devtmpfs cannot be mapped: a pod with users of its own gets
+        another node of the same device, whose owner is the mapped one."""
+        if self.users is None or not _below_system(step.source):
+            return step.source
+        found = os.stat(step.source)
+        if not (stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)):
+            return step.source
+        if not self.nodes:
+            os.makedirs(_NODES, 0o700, exist_ok=True)
+            mount("tmpfs", _NODES, "tmpfs", c.MS_NOSUID | c.MS_NOEXEC, "mode=0700")
+        path = f"{_NODES}/{self.nodes}"
+        self.nodes += 1
+        os.mknod(path, found.st_mode, found.st_rdev)
+        if max(found.st_uid, found.st_gid) < self.users.size:
+            os.chown(path, self.users.base + found.st_uid, self.users.base + found.st_gid)
+        os.chmod(path, stat.S_IMODE(found.st_mode))
+        return path
 
     def _map_owners(self, tree: int, step: Bind) -> None:
         if self.users is None or step.owners == "host" or _below_system(step.source):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING, cast
 
 from podctl.errors import Refused
@@ -11,6 +10,7 @@ from podctl.model.confinement import UNCONFINED, Confinement
 from podctl.model.isolators import effective_capabilities, no_new_privileges
 from podctl.model.plan import Account, AppLaunch, Directory, Identity, LaunchPlan, Overlay
 from podctl.model.rootsteps import file_steps, is_below, volume_steps
+from podctl.sys.devices import brings_devices
 from podctl_stage1_nspawn import machined, supervision
 from podctl_stage1_nspawn.host import NSPAWN
 from podctl_stage1_nspawn.refusals import NAME, refuse_unsupported
@@ -156,15 +156,6 @@ def confinement(prepared: PreparedApp) -> Confinement:
     )
 
 
-def is_device(source: str) -> bool:
-    """Whether a volume brings devices: it is one, or lies in the host's /dev."""
-    try:
-        mode = os.stat(source).st_mode
-    except OSError:
-        return False
-    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or is_below(os.path.realpath(source), "/dev")
-
-
 def _app(pod: PreparedPod, prepared: PreparedApp) -> AppLaunch:
     app = cast("App", prepared.app)
     return AppLaunch(
@@ -195,7 +186,7 @@ def _app_steps(pod: PreparedPod, app: PreparedApp) -> tuple[Step, ...]:
     steps.append(Directory("/tmp", 0o1777))
     steps += [Directory(tree) for tree in system_trees(targets)]
     steps += supervision.steps(app)
-    steps += [volume._replace(no_devices=not is_device(volume.source)) for volume in volumes]
+    steps += [volume._replace(no_devices=not brings_devices(volume.source)) for volume in volumes]
     if app.make_working_directory:
         steps.append(Directory(cast("App", app.app).working_directory))
     return tuple(steps)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from podctl.errors import Refused
 from podctl.model.confinement import Confinement
-from podctl.model.rootsteps import refuse_target
+from podctl.model.rootsteps import refuse_read_only_device, refuse_target
+from podctl.sys.devices import brings_devices
 
 if TYPE_CHECKING:
     from podctl.model.plan import PreparedPod
@@ -50,3 +51,5 @@ def refuse_unsupported(pod: PreparedPod) -> None:
     for prepared in pod.apps:
         for mount in prepared.mounts:
             refuse_target(mount.target)
+            if brings_devices(mount.source):
+                refuse_read_only_device(NAME, prepared, mount)
