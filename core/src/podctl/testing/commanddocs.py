@@ -74,7 +74,8 @@ APP_FLAGS = {
     ),
     "--volume": (
         "NAME,kind=host,source=PATH[,readOnly=true]",
-        "A volume of the pod, by the name of a mount point; `kind=empty` for a new one.",
+        "A volume of the pod, by the name of a mount point; `kind=empty` for a new one, "
+        "`kind=tmpfs[,size=BYTES]` for one in memory; both with `mode`, `uid`, `gid`.",
     ),
     "--name": ("NAME", "Name of the app in the pod; else the last part of the image's name."),
     "--annotation": ("NAME=VALUE", "An annotation of the app; may be repeated."),
