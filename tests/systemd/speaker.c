@@ -1,6 +1,7 @@
 /* A static program for images: says lines to systemd (sd_notify(3)), shows the sockets it was given
    (sd_listen_fds(3)) and every other descriptor.
-     speaker notify LINE        send one message
+     speaker notify LINE        send one message, say how that went, stay: systemd passes over
+                                messages of processes that have ended
      speaker listen             print what was passed; answer one connection on descriptor 3 */
 #include <dirent.h>
 #include <stdio.h>
@@ -15,7 +16,6 @@ static int notify(const char *line) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (!path) {
-        puts("no socket");
         return 1;
     }
     strncpy(address.sun_path, path, sizeof address.sun_path - 1);
@@ -52,7 +52,10 @@ static int listening(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc > 2 && !strcmp(argv[1], "notify"))
-        return notify(argv[2]);
+    if (argc > 2 && !strcmp(argv[1], "notify")) {
+        printf("said %d\n", notify(argv[2]));
+        fflush(stdout);
+        pause();
+    }
     return argc > 1 && !strcmp(argv[1], "listen") ? listening() : 2;
 }

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: the image: a shell, and programs that speak to systemd
 IMAGE = "systemd.example/box"
+#: the same, made for socket activation
+LISTENER = "systemd.example/listener"
 #: where units of tests are
 _UNITS = "/etc/systemd/system"
 PODCTL = "/usr/bin/podctl --insecure-options=image"
@@ -40,9 +42,14 @@ class SystemdWorld:
     def install(self) -> None:
         """Put the image into the host's store."""
         files = image_files.busybox() | {"bin/speaker": image_files.File(_speaker(), 0o755)}
-        document = image_files.manifest(IMAGE, app={"exec": ["/bin/true"]})
-        (self.host.shared / "box.aci").write_bytes(image_files.pack(document, files))
-        self.podctl("fetch", "/srv/box.aci")
+        ports = [{"name": "web", "protocol": "tcp", "port": 80, "socketActivated": True}]
+        for name, app in (
+            (IMAGE, {"exec": ["/bin/true"]}),
+            (LISTENER, {"exec": ["/bin/speaker", "listen"], "ports": ports}),
+        ):
+            document = image_files.manifest(name, app=app)
+            (self.host.shared / "image.aci").write_bytes(image_files.pack(document, files))
+            self.podctl("fetch", "/srv/image.aci")
 
     def podctl(self, *arguments: str, **settings: Any) -> str:
         """Run podctl, which has to succeed."""

@@ -20,6 +20,9 @@
 # SIGTERM and SIGINT stop the pod, and what machinectl(1) sends for a power-off or a halt (systemd(1),
 # SIGRTMIN+4 and SIGRTMIN+3). Where there is NOTIFY_SOCKET it is told once every app was started.
 
+# Until there is a handler process 1 does not get the signal at all (pid_namespaces(7)).
+early=
+trap 'early=yes' TERM INT 37 38
 run=/podctl/run
 mutable=$1
 timeout=$2
@@ -179,8 +182,9 @@ else
     trap 'woken=yes; requests; check' USR1
 fi
 : >"$run/_exits"
+[ -z "$early" ] || stop_pod
 for app in "$@"; do
-    start "$app"
+    [ -n "$stopping" ] || start "$app"
 done
 : >"$run/_ready"
 # As from this process, the only one systemd-nspawn listens to.
