@@ -8,6 +8,7 @@ import os
 OLDEST = 252
 NSPAWN = "/usr/bin/systemd-nspawn"
 SHELL = "/bin/sh"
+SETPRIV = "/usr/bin/setpriv"
 
 
 def missing() -> list[str]:
@@ -19,4 +20,6 @@ def missing() -> list[str]:
         lines.append("no systemd-nspawn: install the package systemd-container")
     if not os.access(SHELL, os.X_OK):
         lines.append("no /bin/sh to be a pod's first process")
+    if not os.access(SETPRIV, os.X_OK):
+        lines.append("no setpriv to bind a pod to systemd-nspawn: install the package util-linux")
     return lines

@@ -12,7 +12,7 @@ from podctl.model.plan import Account, AppLaunch, Directory, Identity, LaunchPla
 from podctl.model.rootsteps import file_steps, is_below, volume_steps
 from podctl.sys.devices import brings_devices
 from podctl_stage1_nspawn import machined, supervision
-from podctl_stage1_nspawn.host import NSPAWN
+from podctl_stage1_nspawn.host import NSPAWN, SETPRIV, SHELL
 from podctl_stage1_nspawn.refusals import NAME, refuse_unsupported
 from podctl_stage1_nspawn.stage1 import ROOT, app_root, stage1_steps
 
@@ -119,7 +119,10 @@ def _supervisor(pod: PreparedPod) -> list[str]:
     timeouts = [app.stop_timeout for app in pod.apps if app.stop_timeout is not None]
     timeout = str(max(timeouts, default=STOP_TIMEOUT))
     mutable = "yes" if pod.mutable else "no"
-    return ["/bin/sh", "/podctl/supervisor", mutable, timeout, *(app.name for app in pod.apps)]
+    # systemd-nspawn does not take the pod with it when it is killed, or hung up on.
+    bound = [SETPRIV, "--pdeathsig", "KILL"]
+    shell = [SHELL, "/podctl/supervisor", mutable, timeout]
+    return [*bound, *shell, *(app.name for app in pod.apps)]
 
 
 def added(pod: PreparedPod, name: str) -> AppLaunch:
