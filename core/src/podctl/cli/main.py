@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "app": ("", "Change the apps of a running pod"),
     "cat-manifest": ("cat_manifest", "Print the manifest of a pod"),
     "export": ("export", "Write an exited pod's app as an image file"),
+    "generate-unit": ("generate_unit", "Print a systemd unit that runs a pod"),
     "config": ("config", "Print the effective configuration"),
     "plugins": ("plugins", "List plugins and whether they work"),
     "doctor": ("doctor", "Say what this host lacks and what that disables"),
