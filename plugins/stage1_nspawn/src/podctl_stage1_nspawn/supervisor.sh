@@ -12,6 +12,7 @@
 #   _exits       APP and status of each app that has ended, in that order
 #   _ready       once every app was started
 # and finds there
+#   APP/stdout, APP/stderr   FIFOs for its output, if there are any
 #   APP/signal   number of the signal that asks the app to stop
 #   APP/timeout  seconds between that and SIGKILL, where it has its own
 #   _requests/*  `start-APP` and `stop-APP`: what SIGUSR1 asks to look for, of a pod whose apps come
@@ -40,6 +41,8 @@ exec 8>&2 2>/dev/null
 # does not mean it; the launcher gives the app the defaults again.
 live() {
     trap '' TERM INT USR1 37 38
+    # Where there is somebody to tell the apps' output apart.
+    [ ! -p "$run/$1/stdout" ] || exec >"$run/$1/stdout" 8>"$run/$1/stderr"
     if [ ! -e "$run/$1/pre-start" ] || /podctl/launch "$1" pre-start 9<&- 2>&8 8>&-; then
         # The launcher can be stopped, as the app that it becomes.
         { trap - TERM INT USR1 37 38 && exec /podctl/launch "$1" app; } <&9 9<&- 2>&8 8>&- &
@@ -110,11 +113,12 @@ stop_pod() {
     done
 }
 
-# Whether an exit status is what our own signal brings about.
+# Whether an exit status is what our own signal brings about. To be killed for having taken too long
+# is a failure.
 asked_for() {
     [ "$2" -ne 0 ] || return 0
     read -r signal <"$run/$1/signal"
-    [ -n "$stopping" ] && { [ "$2" -eq 137 ] || [ "$2" -eq $((128 + signal)) ]; }
+    [ -n "$stopping" ] && [ "$2" -eq $((128 + signal)) ]
 }
 
 # Sets `ended` to the number of apps that have ended and `failed` to the status of the first one
