@@ -157,10 +157,11 @@ def _show_groups(target: str) -> None:
     with open("/proc/self/cgroup") as file:
         names = [line.split(":", 2)[1] for line in file]
     shown = [name for name in names if _CONTROLLERS.intersection(name.split(","))]
+    # Also below cgroup v2, which is not mounted on itself (EBUSY).
+    mount("tmpfs", target, "tmpfs", _HARMLESS, "mode=755,size=64k")
     if not shown:
         mount("cgroup2", target, "cgroup2", c.MS_RDONLY | _HARMLESS)
         return
-    mount("tmpfs", target, "tmpfs", _HARMLESS, "mode=755,size=64k")
     for name in shown:
         os.mkdir(f"{target}/{name}")
         mount("cgroup", f"{target}/{name}", "cgroup", c.MS_RDONLY | _HARMLESS, name)
