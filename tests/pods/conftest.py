@@ -162,6 +162,9 @@ class World:
             if process.poll() is None:
                 process.kill()
             process.communicate()
+        # Detached pods are nobody's children.
+        for record in self.data.glob("pods/run/*/keeper"):
+            self.podctl("stop", "--force", "--timeout=10s", record.parent.name)
 
 
 @pytest.fixture(scope="session")

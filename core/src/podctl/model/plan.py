@@ -157,6 +157,8 @@ class AppLaunch(NamedTuple):
         trees: system directories of the pod (`/dev`, `/proc`, `/sys`) that are mounted in its root.
         confinement: what the launcher holds the app to.
         takes_sockets: whether it gets the sockets that were passed to the pod (sd_listen_fds(3)).
+        streams: host directory where the pod's first process looks for FIFOs named `stdout` and
+            `stderr` before it starts the app, to connect it to them; None where it does not.
     """
 
     name: str
@@ -172,6 +174,7 @@ class AppLaunch(NamedTuple):
     trees: tuple[str, ...] = ()
     confinement: Confinement = UNCONFINED
     takes_sockets: bool = False
+    streams: str | None = None
 
 
 class LaunchPlan(NamedTuple):

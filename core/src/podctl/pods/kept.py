@@ -16,22 +16,21 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from podctl.errors import PodctlError
 from podctl.pods.ending import KEEPER
 from podctl.pods.launch import launch
+from podctl.pods.outputs import open_outputs
 from podctl.sys import procs
 from podctl.sys.files import flush_streams, write_atomic
 from podctl.sys.keeper import ABANDONED, FAILED, STARTED
-from podctl.sys.logfiles import DIRECTORY, IN_JOURNAL
 from podctl.sys.results import describe_error, read_error
 
 if TYPE_CHECKING:
     from podctl.model.plan import LaunchPlan, PreparedPod
     from podctl.plugins import FlavorHandle
+    from podctl.pods.outputs import Outputs
 
 #: what a process is called until it has become the pod: execve(2) never leaves a slash in a name
 _STARTING = "podctl/starting"
 #: seconds between two looks at apps that start
 _INTERVAL = 0.005
-_JOURNAL = "/run/systemd/journal/stdout"
-_INFO, _ERROR = 6, 3
 
 
 class Keeping(NamedTuple):
@@ -44,16 +43,6 @@ class Keeping(NamedTuple):
 
     detach: bool = False
     remove: str = ""
-
-
-class _Streams(NamedTuple):
-    """Where an app's output goes (`out`, `err`), and what the keeper reads of it (-1: nothing)."""
-
-    app: str
-    out: int
-    err: int
-    out_end: int = -1
-    err_end: int = -1
 
 
 class AppFailed(PodctlError):
@@ -124,7 +113,7 @@ def _stay(plan: LaunchPlan, pod: PreparedPod, lock_fd: int, keeping: Keeping) ->
 
 def _detach(plan: LaunchPlan, pod: PreparedPod, lock_fd: int, keeping: Keeping) -> None:
     """Start the pod and its keeper in sessions of their own."""
-    streams = _open_streams(plan, pod)
+    outputs = open_outputs(plan, pod)
     failure, failure_end = os.pipe2(os.O_CLOEXEC)
     hello, hello_end = os.pipe2(os.O_CLOEXEC)
     verdict_end, verdict = os.pipe2(os.O_CLOEXEC)
@@ -134,14 +123,15 @@ def _detach(plan: LaunchPlan, pod: PreparedPod, lock_fd: int, keeping: Keeping) 
             os.setsid()
             child = os.fork()
             if child == 0:
-                _become_pod(plan, pod, lock_fd, failure_end, streams)
+                _become_pod(plan, pod, lock_fd, failure_end, outputs)
             os.write(hello_end, b"%d" % child)
             words = _words(plan, pod, lock_fd, child, keeping)
-            _become_keeper(words, streams, lock_fd, verdict_end)
+            _become_keeper(words, outputs, lock_fd, verdict_end)
         finally:
             os._exit(254)
-    for fd in (failure_end, hello_end, verdict_end, *_ends(streams)):
+    for fd in (failure_end, hello_end, verdict_end):
         os.close(fd)
+    outputs.close()
     _settle(keeper, failure, hello, verdict)
 
 
@@ -177,17 +167,17 @@ def _become_pod(
     pod: PreparedPod,
     lock_fd: int,
     failure_end: int,
-    streams: _Streams | None,
+    outputs: Outputs | None,
 ) -> NoReturn:
     """Carry out the plan; what goes wrong is told through `failure_end`, which execve closes."""
     try:
-        if os.environ.get("LISTEN_PID") == str(os.getppid()) and streams is None:
+        if os.environ.get("LISTEN_PID") == str(os.getppid()) and outputs is None:
             os.environ["LISTEN_PID"] = str(os.getpid())
         with open("/proc/self/comm", "w") as file:
             file.write(_STARTING)
-        if streams is not None:
+        if outputs is not None:
             os.setsid()
-            _replace_streams(_open_null(), streams.out, streams.err)
+            _replace_streams(_open_null(), outputs.out, outputs.err)
         launch(plan, pod, lock_fd)
     except BaseException as error:
         os.write(failure_end, describe_error(error))
@@ -208,13 +198,12 @@ def _words(
     return words
 
 
-def _become_keeper(words: list[str], streams: _Streams, lock_fd: int, verdict_end: int) -> NoReturn:
+def _become_keeper(words: list[str], outputs: Outputs, lock_fd: int, verdict_end: int) -> NoReturn:
     tell = os.dup(2)
     kept = [lock_fd, verdict_end, tell]
     words += [f"verdict={verdict_end}", f"tell={tell}"]
-    if streams.out_end >= 0:
-        kept += [streams.out_end, streams.err_end]
-        words.append(f"streams={streams.app}:{streams.out_end}:{streams.err_end}")
+    kept += outputs.read_ends()
+    words.append(f"streams={outputs.words()}")
     _replace_streams(_open_null(), _open_null(), _open_null())
     os.chdir("/")
     _execute_keeper(words, kept)
@@ -245,41 +234,3 @@ def _open_null() -> int:
 def _replace_streams(*fds: int) -> None:
     for number, fd in enumerate(fds):
         os.dup2(fd, number, inheritable=True)
-
-
-def _ends(streams: _Streams) -> set[int]:
-    return {streams.out, streams.err, streams.out_end, streams.err_end} - {-1}
-
-
-def _open_streams(plan: LaunchPlan, pod: PreparedPod) -> _Streams:
-    """Where the output goes: to the journal where there is one, else to files by the keeper."""
-    app = pod.apps[0].name
-    directory = f"{pod.directory}/{DIRECTORY}"
-    os.makedirs(directory, 0o700, exist_ok=True)
-    if os.path.exists(_JOURNAL):
-        from podctl.pods.journal import identifier
-
-        out = _open_journal(identifier(pod.uuid, app), _INFO)
-        err = _open_journal(identifier(pod.uuid, app), _ERROR)
-        if out is not None and err is not None:
-            os.close(os.open(f"{directory}/{IN_JOURNAL}", os.O_WRONLY | os.O_CREAT, 0o600))
-            return _Streams(app, out, err)
-    out_end, out_pipe = os.pipe2(os.O_CLOEXEC)
-    err_end, err_pipe = os.pipe2(os.O_CLOEXEC)
-    return _Streams(app, out_pipe, err_pipe, out_end, err_end)
-
-
-def _open_journal(identifier: str, priority: int) -> int | None:
-    """A stream to journald, as sd_journal_stream_fd(3) opens it; None where nobody listens."""
-    import socket
-
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        connection.connect(_JOURNAL)
-        connection.shutdown(socket.SHUT_RD)
-        # Identifier, unit, priority, prefixes of levels, forwarding to syslog, kmsg and console.
-        connection.sendall(f"{identifier}\n\n{priority}\n0\n0\n0\n0\n".encode())
-    except OSError:
-        connection.close()
-        return None
-    return connection.detach()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from podctl.errors import NotFound, PodStateError, UsageError
 from podctl.pods.directories import AFTER_RUN
-from podctl.sys.logfiles import DIRECTORY, IN_JOURNAL, LOST, OLD, SUFFIX, stamp
+from podctl.sys.logfiles import DIRECTORY, IN_JOURNAL, LOST, OLD, POD, SUFFIX, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -100,6 +100,8 @@ def read(pods: PodDirectories, pod: Pod, wanted: Wanted) -> Iterator[Record]:
 
         return read_journal(pod, wanted)
     apps = apps_of(pod, wanted.app)
+    if wanted.app is None:
+        apps.append(POD)
     followers = [_Follower(directory, app) for app in apps]
     records = _tail(_since(_merged(followers), wanted.since), wanted.tail)
     return _follow(pods, pod, followers, records, wanted) if wanted.follow else records

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 DIRECTORY, SUFFIX, OLD = "logs", ".log", ".log.1"
 #: file in that directory that says that the output is in the host's journal instead
 IN_JOURNAL = "journal"
+#: stands for the name of an app (it can be none) in what the pod itself says
+POD = "_pod"
 #: bytes after which a file is put aside; the one put aside before goes
 CAP = 8 << 20
 LOST = b"lost"
@@ -98,7 +100,24 @@ class _Stream:
         self._name = name
         self._log = log
         self._echo = echo
+        #: of a FIFO that is open for both there is no end
+        self.endless = not os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:")
         self.pending = b""
+
+    def read_rest(self) -> None:
+        """Take what is there once nobody writes any more."""
+        while self._read_some():
+            pass
+        self.flush()
+
+    def _read_some(self) -> bool:
+        try:
+            data = os.read(self.fd, _CHUNK)
+        except OSError:
+            return False
+        if data:
+            self._take(data)
+        return bool(data)
 
     def read(self) -> bool:
         """Take what is there; False at the end."""
@@ -171,9 +190,19 @@ class Drain:
             found = poll.poll(patience)
             for fd, _ in found:
                 stream = self._streams.get(fd)
-                if stream is None or not stream.read():
-                    poll.unregister(fd)
-                    waited_for.discard(fd)
+                if stream is not None and stream.read():
+                    continue
+                done = [fd] if stream is not None else [fd, *self._end()]
+                for one in waited_for.intersection(done):
+                    poll.unregister(one)
+                    waited_for.discard(one)
             if not found:
                 for stream in self._streams.values():
                     stream.flush()
+
+    def _end(self) -> list[int]:
+        """The pod's first process has ended, and with it whoever had a FIFO."""
+        endless = [stream for stream in self._streams.values() if stream.endless]
+        for stream in endless:
+            stream.read_rest()
+        return [stream.fd for stream in endless]

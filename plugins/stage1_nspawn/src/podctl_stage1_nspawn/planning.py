@@ -14,7 +14,7 @@ from podctl.sys.devices import brings_devices
 from podctl_stage1_nspawn import machined, supervision
 from podctl_stage1_nspawn.host import NSPAWN, SETPRIV, SHELL
 from podctl_stage1_nspawn.refusals import NAME, refuse_unsupported
-from podctl_stage1_nspawn.stage1 import ROOT, app_root, stage1_steps
+from podctl_stage1_nspawn.stage1 import ROOT, RUN, app_root, stage1_steps
 
 if TYPE_CHECKING:
     from podctl.model.manifest import App
@@ -175,6 +175,7 @@ def _app(pod: PreparedPod, prepared: PreparedApp) -> AppLaunch:
         read_only_root=prepared.read_only_rootfs,
         confinement=confinement(prepared),
         takes_sockets=supervision.takes_sockets(pod, prepared),
+        streams=f"{pod.directory}/{RUN}/{prepared.name}",
     )
 
 
