@@ -27,7 +27,7 @@ def fetch_images(top: Path) -> Path:
         {"name": "post-stop", "exec": ["/bin/sh", "-c", "echo after >>/srv/state/log"]},
     ]
     point = [{"name": "state", "path": "/srv/state"}]
-    box_images.make(top / "box.aci", BOX)
+    box_images.make(top / "box.aci", BOX, box_images.odd_programs)
     box_images.make(
         top / "points.aci", POINTS, exec=["/bin/sh"], mountPoints=point, eventHandlers=handlers
     )

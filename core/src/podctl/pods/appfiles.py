@@ -166,9 +166,12 @@ class AppFiles:
         for app in manifest.apps:
             own = (mount for mount in app.mounts if mount.app_volume is not None)
             kept.update(os.path.basename(empty_volume("", app.name, mount)) for mount in own)
-        for name in self._entries(VOLUMES):
+        there = self._entries(VOLUMES)
+        for name in there:
             if name not in kept:
                 remove_tree(self._path(f"{VOLUMES}/{name}"))
+        if not kept.intersection(there):
+            remove_tree(self._path(VOLUMES))
 
 
 def _without(manifest: PodManifest, name: str) -> PodManifest:

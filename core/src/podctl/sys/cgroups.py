@@ -26,7 +26,7 @@ _V2 = ("cpu", "io", "memory", "pids")
 _OTHERS = "_supervisor"
 _PROCS = "cgroup.procs"
 #: rounds of removing: a process that was killed leaves its group a moment later
-_ROUNDS = 200
+_ROUNDS = 2000
 #: seconds after which an empty group is nobody's
 _ORPHANED = 3600.0
 _MAGICS = frozenset({c.CGROUP_SUPER_MAGIC, c.CGROUP2_SUPER_MAGIC})
