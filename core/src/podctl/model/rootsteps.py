@@ -70,20 +70,6 @@ def refuse_target(target: str) -> None:
         raise Refused(f"mount target {target} lies in /proc", hint="mount somewhere else")
 
 
-def refuse_read_only_device(flavor: str, app: PreparedApp, mount: Bind) -> None:
-    """Refuse a device (`mount` is one) that is only to be read where nothing holds the app to that:
-    a mount that is read-only does not keep anybody from writing to a device.
-
-    Raises:
-        Refused: it is such a one.
-    """
-    if mount.read_only and app.confinement.cgroup.devices is None:
-        raise Refused(
-            f"flavor {flavor} cannot keep an app from writing to the device {mount.source}",
-            hint="leave out readOnly, or use --stage1=nspawn on a host with control groups",
-        )
-
-
 def is_below(path: str, tree: str) -> bool:
     """Whether a cleaned path is `tree` or lies in it."""
     return path == tree or path.startswith(tree + "/")

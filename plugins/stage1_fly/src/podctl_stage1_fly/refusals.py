@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from podctl.errors import Refused
 from podctl.model.confinement import Confinement
-from podctl.model.rootsteps import refuse_read_only_device, refuse_target
-from podctl.sys.devices import brings_devices
+from podctl.model.rootsteps import refuse_target
 
 if TYPE_CHECKING:
     from podctl.model.manifest import App
@@ -51,8 +50,6 @@ def refuse_unsupported(pod: PreparedPod) -> None:
     _refuse_in_app(prepared.name, cast("App", prepared.app))
     for mount in prepared.mounts:
         refuse_target(mount.target)
-        if brings_devices(mount.source):
-            refuse_read_only_device(NAME, prepared, mount)
 
 
 def _refuse_in_app(name: str, app: App) -> None:

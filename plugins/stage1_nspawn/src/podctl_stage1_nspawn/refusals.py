@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from podctl.errors import Refused
 from podctl.model.confinement import Confinement
-from podctl.model.rootsteps import refuse_read_only_device, refuse_target
+from podctl.model.rootsteps import refuse_target
 from podctl.sys.devices import brings_devices
 
 if TYPE_CHECKING:
-    from podctl.model.plan import PreparedPod
+    from podctl.model.plan import Bind, PreparedApp, PreparedPod
 
 NAME = "nspawn"
 #: pod options carried out
@@ -51,5 +51,16 @@ def refuse_unsupported(pod: PreparedPod) -> None:
     for prepared in pod.apps:
         for mount in prepared.mounts:
             refuse_target(mount.target)
-            if brings_devices(mount.source):
-                refuse_read_only_device(NAME, prepared, mount)
+            _refuse_read_only_device(prepared, mount)
+
+
+def _refuse_read_only_device(app: PreparedApp, mount: Bind) -> None:
+    """A mount that is read-only does not keep anybody from writing to a device."""
+    if not mount.read_only or app.confinement.cgroup.devices is not None:
+        return
+    if brings_devices(mount.source):
+        raise Refused(
+            f'app "{app.name}" cannot be kept from writing to the device {mount.source}: '
+            "there are no control groups of devices",
+            hint="leave out readOnly",
+        )
