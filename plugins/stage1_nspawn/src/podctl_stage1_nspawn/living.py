@@ -33,9 +33,18 @@ def stop(pod: PreparedPod, *, force: bool) -> None:
             if leader is not None:
                 # The end of the first process is the end of all in its process namespace.
                 os.kill(leader, signal.SIGKILL)
+        else:
+            _note_stop(pod)
         procs.send(pidfd, signal.SIGKILL if force else signal.SIGTERM)
     finally:
         os.close(pidfd)
+
+
+def _note_stop(pod: PreparedPod) -> None:
+    """For a first process that is not yet able to hear signals: the kernel drops them
+    (pid_namespaces(7))."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    os.close(os.open(f"{pod.directory}/{RUN}/_stop", flags, 0o600))
 
 
 def enter(pod: PreparedPod, app: str, argv: Sequence[str]) -> EnterPlan:

@@ -13,6 +13,7 @@
 #   _ready       once every app was started
 # and finds there
 #   APP/stdout, APP/stderr   FIFOs for its output, if there are any
+#   _stop        once podctl has asked the pod to stop
 #   APP/signal   number of the signal that asks the app to stop
 #   APP/timeout  seconds between that and SIGKILL, where it has its own
 #   _requests/*  `start-APP` and `stop-APP`: what SIGUSR1 asks to look for, of a pod whose apps come
@@ -191,6 +192,8 @@ for app in "$@"; do
     [ -n "$stopping" ] || start "$app"
 done
 : >"$run/_ready"
+# What was asked before there were traps has not been heard.
+[ ! -e "$run/_stop" ] || stop_pod
 # As from this process, the only one systemd-nspawn listens to.
 [ -z "$NOTIFY_SOCKET" ] || systemd-notify --pid=1 --ready
 busy=
