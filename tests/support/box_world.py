@@ -22,7 +22,7 @@ PATIENCE = 60
 
 
 #: what podctl says where all goes well
-_FOUND = re.compile(rb"^image: using image from local store [^\n]*\n")
+_FOUND = re.compile(rb"^image: using image from local store [^\n]*\n", re.MULTILINE)
 
 
 class Done(NamedTuple):
@@ -30,7 +30,7 @@ class Done(NamedTuple):
 
     Args:
         code: as a shell has it, 128 and more for a signal.
-        err: without the line that says where the image was found.
+        err: without the lines that say where the images were found.
     """
 
     code: int
