@@ -24,7 +24,9 @@ LISTENER = "systemd.example/listener"
 _UNITS = "/etc/systemd/system"
 PODCTL = "/usr/bin/podctl --insecure-options=image"
 #: writes down that it was asked to end, and how
-GRACEFUL = "trap 'echo graceful; exit 0' TERM; echo up; while :; do sleep 600 & wait $!; done"
+GRACEFUL = (
+    "trap 'echo graceful; kill $!; exit 0' TERM; echo up; while :; do sleep 600 & wait $!; done"
+)
 
 
 class SystemdWorld:
