@@ -48,6 +48,8 @@ def test_commands_are_completed(script: Path) -> None:
     assert complete(script, "") == list(main.COMMANDS)
     assert complete(script, "image", "") == list(main.IMAGE_COMMANDS)
     assert complete(script, "image", "r") == ["rm", "render"]
+    assert complete(script, "app", "") == list(main.APP_COMMANDS)
+    assert complete(script, "app", "s") == ["sandbox", "start", "stop", "status"]
 
 
 def test_options_of_the_command_and_global_ones_are_completed(script: Path) -> None:

@@ -172,7 +172,7 @@ def test_help_lists_commands_without_importing_them(podctl: Run, arguments: list
 
 def commands() -> list[list[str]]:
     top = [[name] for name, (module, _) in main.COMMANDS.items() if module]
-    return [*top, *(["image", name] for name in main.IMAGE_COMMANDS)]
+    return [*top, *([group, name] for group, table in main.GROUPS.items() for name in table)]
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -188,10 +188,11 @@ def test_every_command_of_the_table_has_help(
 
 
 def test_modules_of_the_table_are_named_after_their_command() -> None:
-    for name, (module, summary) in [*main.COMMANDS.items(), *main.IMAGE_COMMANDS.items()]:
-        assert module.removeprefix("image_") in ("", name.replace("-", "_"))
-        assert summary
-        assert not summary.endswith(".")
+    for group, table in {"": main.COMMANDS, **main.GROUPS}.items():
+        for name, (module, summary) in table.items():
+            assert module.removeprefix(f"{group}_") in ("", name.replace("-", "_"))
+            assert summary
+            assert not summary.endswith(".")
 
 
 def test_an_expected_failure_is_one_line_with_its_remedy(

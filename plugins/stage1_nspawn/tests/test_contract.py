@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from podctl.model.plan import UserRange
+from podctl.testing.mutablestage1 import MutableStage1Contract
 from podctl.testing.pods import PodFactory
 from podctl.testing.stage1 import Stage1Contract
 from podctl_stage1_nspawn.hooks import nspawn
@@ -29,6 +30,18 @@ class TestNspawn(Stage1Contract):
 
 
 class TestNspawnWithPrivateUsers(Stage1Contract):
+    provider = nspawn
+
+    @pytest.fixture
+    def factory(self, tmp_path: Path) -> PodFactory:
+        return _PrivateUsers(str(tmp_path))
+
+
+class TestNspawnMutable(MutableStage1Contract):
+    provider = nspawn
+
+
+class TestNspawnMutableWithPrivateUsers(MutableStage1Contract):
     provider = nspawn
 
     @pytest.fixture

@@ -23,6 +23,9 @@ _ARGUMENTS = {
     ),
     **dict.fromkeys(("exec", "inspect", "kill", "logs", "stats", "top", "wait"), _PODS),
     **dict.fromkeys(
+        (f"app {name}" for name in ("add", "start", "stop", "rm", "list", "status", "exec")), _PODS
+    ),
+    **dict.fromkeys(
         (f"image {name}" for name in ("rm", "export", "extract", "render", "verify")), _IMAGES
     ),
     "image cat-manifest": _IMAGES,
@@ -43,7 +46,7 @@ _podctl() {{
         -* | =) ;;
         *)
             command=${{command:+$command }}$word
-            [[ $command == image ]] || break
+            case $command in {groups}) ;; *) break ;; esac
             ;;
         esac
     done
@@ -57,7 +60,7 @@ _podctl() {{
         return
     fi
     case $command in
-    '' | image)
+    '' | {groups})
         COMPREPLY=($(compgen -W "$words" -- "$current"))
         return
         ;;
@@ -86,9 +89,9 @@ def command(shell: str) -> None:
 def bash() -> str:
     """The script for bash, made from the command table and each command's options."""
     from podctl.cli.context import global_options
-    from podctl.cli.main import COMMANDS, IMAGE_COMMANDS
+    from podctl.cli.main import COMMANDS, GROUPS
 
-    cases = [f"    image) words='{' '.join(IMAGE_COMMANDS)}' ;;"]
+    cases = [f"    {name}) words='{' '.join(table)}' ;;" for name, table in GROUPS.items()]
     valued = set(_valued(global_options()))
     for name, loaded in _commands():
         shown = [option for option in loaded.params if isinstance(option, click.Option)]
@@ -99,6 +102,7 @@ def bash() -> str:
     return _SCRIPT.format(
         valued=" | ".join(sorted(valued)),
         top=" ".join(COMMANDS),
+        groups=" | ".join(GROUPS),
         cases="\n".join(cases),
         globals_=" ".join(_names(iter(global_options()))),
         arguments="\n".join(arguments),
@@ -106,9 +110,10 @@ def bash() -> str:
 
 
 def _commands() -> Iterator[tuple[str, click.Command]]:
-    from podctl.cli.main import COMMANDS, IMAGE_COMMANDS, LazyGroup
+    from podctl.cli.main import COMMANDS, GROUPS, LazyGroup
 
-    for table, prefix in ((COMMANDS, ""), (IMAGE_COMMANDS, "image ")):
+    groups = {f"{name} ": table for name, table in GROUPS.items()}
+    for prefix, table in {"": COMMANDS, **groups}.items():
         group = LazyGroup(table, name="podctl")
         with click.Context(group) as context:
             for name, (module, _) in table.items():

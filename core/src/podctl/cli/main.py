@@ -65,8 +65,8 @@ IMAGE_COMMANDS: dict[str, tuple[str, str]] = {
 
 #: commands that rkt has
 _OF_RKT = frozenset({
-    "cat-manifest", "completion", "config", "enter", "export", "fetch", "gc", "help", "image",
-    "list", "prepare", "rm", "run", "run-prepared", "status", "stop", "trust", "version",
+    "app", "cat-manifest", "completion", "config", "enter", "export", "fetch", "gc", "help",
+    "image", "list", "prepare", "rm", "run", "run-prepared", "status", "stop", "trust", "version",
 })  # fmt: skip
 
 

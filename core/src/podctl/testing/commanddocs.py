@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from podctl.cli.context import INSECURE_OPTIONS, global_options
-from podctl.cli.main import COMMANDS, IMAGE_COMMANDS, LazyGroup
+from podctl.cli.main import COMMANDS, GROUPS, LazyGroup
 from podctl.model.settings import ALIASES
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ INSECURE = {
 }
 
 #: commands that take images with flags of their own
-_WITH_IMAGES = ("run", "prepare")
+_WITH_IMAGES = ("run", "prepare", "app add")
 
 
 def page() -> str:
@@ -126,8 +126,9 @@ def page() -> str:
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
-    """Every command by its full name, in the order of the help; `image` before its own."""
-    for table, prefix in ((COMMANDS, ""), (IMAGE_COMMANDS, "image ")):
+    """Every command by its full name, in the order of the help; those of groups come last."""
+    groups = {f"{name} ": table for name, table in GROUPS.items()}
+    for prefix, table in {"": COMMANDS, **groups}.items():
         group = LazyGroup(table, name="podctl")
         with click.Context(group, info_name="podctl") as context:
             for name in table:

@@ -20,6 +20,7 @@ from podctl.errors import HostLacks, PodctlError, Refused
 from podctl.model.isolators import Isolator
 from podctl.model.plan import Bind, FlavorDescription, LaunchPlan
 from podctl.pods.describe import describe, plan_to_json
+from podctl.testing.mutablestage1 import MUTABLE_HOOKS
 from podctl.testing.pods import (
     PodFactory,
     Process,
@@ -103,6 +104,8 @@ class Stage1Contract:
         assert description.name
         assert description.max_apps is None or description.max_apps >= 1
         assert description.isolators <= set(ISOLATORS)
+        has = {name for name in MUTABLE_HOOKS if hasattr(self.provider, name)}
+        assert has == (set(MUTABLE_HOOKS) if description.mutable else set())
 
     def test_tells_what_the_host_lacks_in_lines(self) -> None:
         for line in self.provider.stage1_check_host():
