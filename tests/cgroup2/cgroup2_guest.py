@@ -2,7 +2,7 @@
 
 It needs no image: the kernel is Debian's, its initramfs is a busybox with a few modules, and the
 root comes by virtiofs. What the guest writes lies in its memory. Emulated (tcg), because the
-machines tests run on rarely lend their processor's virtualisation; a boot takes about three seconds.
+machines tests run on rarely lend their processor's virtualisation; a boot takes three seconds.
 
 Debian: qemu-system-x86 (with its virtiofsd), linux-image-cloud-amd64, busybox-static, cpio.
 """

@@ -196,7 +196,7 @@ LINES: dict[str, str] = {
     "run no such page": "run --stage1=fly https://live.example/absent.aci",
     "run no such host": "run --stage1=fly absent.example/app",
     "run no such name": "run --stage1=fly live.example/absent",
-    "run without a flavor": "run {name}",
+    "run without a flavor": "run --stage1=kvm {name}",
     "run other flavor": "run --stage1=magic {name}",
     "run foreign stage1": "run --stage1-name=example.com/own-stage1 {name}",
     "run two": "run --stage1=fly {name} {name} --name=other",
