@@ -69,6 +69,51 @@ class TestDetach:
         assert "exclude each other" in done.err
 
 
+class TestKeeper:
+    """Whoever ends a pod's keeper neither ends the app nor stops it (SIGPIPE, a full pipe)."""
+
+    SCRIPT = (
+        "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); [ $i -ne 10000 ] || {"
+        " touch /half; until test -e /go; do sleep 0.01; done; }; done; exit 4"
+    )
+
+    @pytest.mark.parametrize("flavor", ["fly", "nspawn"])
+    def test_another_takes_over_from_one_that_is_killed(self, world: World, flavor: str) -> None:
+        uuid = detach(world, self.SCRIPT, "--no-overlay", flavor=flavor)
+        root = world.data / "pods/run" / uuid / "rootfs/busybox"
+        until((root / "half").exists)
+        seen = set(keepers(world))
+        assert len(seen) == 2
+        for number in (0, 1):
+            os.kill(int((root / "../../keeper").read_text().splitlines()[number].split()[0]), 9)
+            until(lambda: bool(set(keepers(world)) - seen))
+            seen |= set(keepers(world))
+        (root / "go").touch()
+        assert world.must("wait", uuid) == "4\n"
+        assert world.must("logs", uuid) == "".join(f"line {n}\n" for n in range(20000))
+        until(lambda: not keepers(world))
+
+    def test_signals_do_not_end_it(self, world: World) -> None:
+        uuid = detach(world, "exec sleep 600")
+        for pid in keepers(world):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+                os.kill(pid, number)
+        world.must("kill", "-s", "TERM", uuid)
+        assert world.must("wait", uuid) == "143\n"
+
+    def test_the_app_would_have_been_killed_otherwise(self, world: World) -> None:
+        """The control: with both gone at once, nobody reads."""
+        script = "touch /ready; while :; do echo line; sleep 0.01; done"
+        uuid = detach(world, script)
+        until((world.data / "pods/run" / uuid / "overlay/busybox/upper/ready").exists)
+        pids = keepers(world)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: world.state(uuid) == "exited")
+
+
 class TestRemove:
     def test_the_pod_is_gone_and_its_code_is_ours(self, world: World) -> None:
         done = world.podctl(

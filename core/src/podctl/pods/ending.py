@@ -60,7 +60,7 @@ def _kill(pod: Pod, say: Callable[[str], None]) -> None:
     # The first process may be gone already, and others not.
     with suppress(PodStateError):
         stop(pod, force=True, say=say)
-    spared = {os.getpid(), _keeper(pod)}
+    spared = {os.getpid(), *_keepers(pod)}
     for process in _holders(pod.path(LOCK)):
         if process.pid not in spared:
             pidfd = procs.open_process(process)
@@ -69,14 +69,14 @@ def _kill(pod: Pod, say: Callable[[str], None]) -> None:
                 os.close(pidfd)
 
 
-def _keeper(pod: Pod) -> int:
-    """Number of the pod's keeper, which ends by itself when the pod has; 0 without one."""
+def _keepers(pod: Pod) -> list[int]:
+    """Numbers of the pod's keeper and of the one that would follow it: they end by themselves."""
     try:
         with open(pod.path(KEEPER), encoding="ascii") as file:
-            pid, started = map(int, file.read().split())
-    except (OSError, ValueError):
-        return 0
-    return pid if procs.start_time(pid) == started else 0
+            found = [procs.Process(*map(int, line.split())) for line in file]
+    except (OSError, ValueError, TypeError):
+        return []
+    return [one.pid for one in found if procs.start_time(one.pid) == one.start_time]
 
 
 def _holders(path: str) -> list[procs.Process]:

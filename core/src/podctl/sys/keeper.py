@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import os
+import select
 import sys
 
 TYPE_CHECKING = False
@@ -27,7 +28,7 @@ from podctl.sys.logfiles import Drain  # noqa: E402
 STARTED, FAILED, ABANDONED = b"s", b"f", b"a"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _STOPPED_BY = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
-_REMOVAL_FAILED = 254
+_UNKNOWN = 254
 
 
 class Orders:
@@ -65,6 +66,7 @@ def main(words: Sequence[str]) -> int:
     """Keep one pod to its end; returns its exit code."""
     orders = Orders(words)
     pod_fd = os.open(orders.directory, _DIRECTORY)
+    code: int | None
     if orders.forward:
         code = _attend(orders.child)
     else:
@@ -73,14 +75,15 @@ def main(words: Sequence[str]) -> int:
         if verdict == ABANDONED:
             return _exit_code(os.waitpid(orders.child, 0)[1])
         code = _keep(orders, pod_fd, failed=verdict == FAILED)
-    for app in orders.record:
-        _record(pod_fd, app, code)
+    if code is not None:
+        for app in orders.record:
+            _record(pod_fd, app, code)
     os.close(pod_fd)
     # Up to here the pod counts as running: whoever waits for its end finds everything in place.
     os.close(orders.lock)
     if orders.remove:
         _remove(orders.remove, os.path.basename(orders.directory))
-    return code
+    return _UNKNOWN if code is None else code
 
 
 def _attend(child: int) -> int:
@@ -123,17 +126,95 @@ def _send(child: int, number: int) -> None:
         return
 
 
-def _keep(orders: Orders, pod_fd: int, *, failed: bool) -> int:
-    """Drain what the pod writes until nobody writes any more, and reap its first process."""
+def _keep(orders: Orders, pod_fd: int, *, failed: bool) -> int | None:
+    """Drain what the pod writes until nobody writes any more, and reap its first process; None if
+    nobody knows how it ended."""
     if not (orders.streams or orders.alone or orders.remove or failed):
         # Nothing is left to do for such a pod: it gets along without a parent.
         return 0
     if not failed:
         os.close(orders.tell)
-    drain = Drain(pod_fd, orders.streams, orders.tell if failed else -1)
     pidfd = os.pidfd_open(orders.child)
-    drain.run(pidfd)
+    second = _Second(orders.child, pod_fd) if orders.streams and not failed else None
+    Drain(pod_fd, orders.streams, orders.tell if failed else -1).run(pidfd, second)
+    if second is not None:
+        second.dismiss()
+        if second.took_over:
+            # Not our child: its new parent has asked how it ended.
+            from podctl.sys.pidinfo import exit_code
+
+            return exit_code(pidfd)
     return _exit_code(os.waitpid(orders.child, 0)[1])
+
+
+class _Second:
+    """A process like this one that waits for this one's death, and then does its work: whoever
+    kills a pod's keeper must not kill the pod (SIGPIPE), nor stop it at a full pipe.
+
+    Attributes:
+        took_over: whether this process is one that has taken over.
+    """
+
+    def __init__(self, child: int, pod_fd: int) -> None:
+        self._child = child
+        self._pod_fd = pod_fd
+        self._pid = 0
+        self.took_over = False
+        self.fd = -1
+        self.replace()
+
+    def replace(self) -> None:
+        """Make one, where there was none or it was killed. Returns in it when it takes over."""
+        while True:
+            if self.fd >= 0:
+                os.close(self.fd)
+                os.waitpid(self._pid, 0)
+            own = os.getpid()
+            try:
+                self._pid = os.fork()
+            except OSError:
+                # Too many processes: then there is none, which is no reason to end.
+                self.fd, self._pid = -1, 0
+                return
+            if self._pid:
+                self.fd = os.pidfd_open(self._pid)
+                _write_keepers(self._pod_fd, (own, self._pid))
+                return
+            self.fd = -1
+            _wait_for_end(own)
+            self.took_over = True
+
+    def dismiss(self) -> None:
+        """End it: nothing is left to do."""
+        if self._pid:
+            os.kill(self._pid, _signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+
+
+def _wait_for_end(pid: int) -> None:
+    """Sleep until our parent has ended."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    if os.getppid() == pid:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll()
+    os.close(pidfd)
+
+
+def _write_keepers(pod_fd: int, pids: Sequence[int]) -> None:
+    """Number and start time of each: whoever ends the pod spares them."""
+    lines = []
+    for pid in pids:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            started = file.read().rpartition(b")")[2].split()[19]
+        lines.append(b"%d %b\n" % (pid, started))
+    try:
+        _replace(pod_fd, ".", "keeper", b"".join(lines))
+    except OSError:
+        return
 
 
 def _stay_alive() -> None:
@@ -161,15 +242,21 @@ def _record(pod_fd: int, app: str, code: int) -> None:
             return
         if not _exists(pod_fd, "status"):
             os.mkdir("status", 0o750, dir_fd=pod_fd)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(f"status/.{app}.new", flags, 0o640, dir_fd=pod_fd)
-        try:
-            os.write(fd, b"%d\n" % code)
-        finally:
-            os.close(fd)
-        os.rename(f"status/.{app}.new", f"status/{app}", src_dir_fd=pod_fd, dst_dir_fd=pod_fd)
+        _replace(pod_fd, "status", app, b"%d\n" % code)
     except OSError as error:
         _say(f"the exit code {code} of {app} could not be recorded: {error.strerror}")
+
+
+def _replace(dir_fd: int, directory: str, name: str, data: bytes) -> None:
+    """Write a file of the pod; readers see the old one or the new."""
+    new, old = f"{directory}/.{name}.new", f"{directory}/{name}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(new, flags, 0o640, dir_fd=dir_fd)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
+    os.rename(new, old, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
 
 
 def _exists(dir_fd: int, name: str) -> bool:

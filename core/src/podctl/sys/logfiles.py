@@ -14,6 +14,15 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Protocol
+
+    class Second(Protocol):
+        """A process that would take over from this one: its pidfd, and how to make a new one."""
+
+        fd: int
+
+        def replace(self) -> None: ...
+
 
 #: directory of a pod, and what files in it end in
 DIRECTORY, SUFFIX, OLD = "logs", ".log", ".log.1"
@@ -161,6 +170,13 @@ def _echo(fd: int, data: bytes) -> None:
         return
 
 
+def _watch(poll: select.poll, second: Second | None) -> int:
+    if second is None or second.fd < 0:
+        return -1
+    poll.register(second.fd, select.POLLIN)
+    return second.fd
+
+
 class Drain:
     """Reads what a pod's apps write.
 
@@ -179,16 +195,26 @@ class Drain:
         for fd in self._streams:
             os.set_blocking(fd, False)
 
-    def run(self, pidfd: int) -> None:
-        """Return when the process has ended and nobody writes any more."""
+    def run(self, pidfd: int, second: Second | None = None) -> None:
+        """Return when the process has ended and nobody writes any more.
+
+        Args:
+            second: who is to be replaced when it dies; the caller may go on in its place.
+        """
         poll = select.poll()
         for fd in (pidfd, *self._streams):
             poll.register(fd, select.POLLIN)
         waited_for = {pidfd, *self._streams}
+        watched = _watch(poll, second)
         while waited_for:
             patience = _PATIENCE if any(s.pending for s in self._streams.values()) else None
             found = poll.poll(patience)
             for fd, _ in found:
+                if second is not None and fd == watched:
+                    poll.unregister(fd)
+                    second.replace()
+                    watched = _watch(poll, second)
+                    continue
                 stream = self._streams.get(fd)
                 if stream is not None and stream.read():
                     continue
