@@ -51,8 +51,8 @@ and `podctl COMMAND --help` print what stands here. For exit codes see
 _IMAGE_HEAD = """\
 ## Flags of an image
 
-`run` and `prepare` take images, each followed by flags about it and, after `--`, by arguments for
-its program; `---` ends them:
+`run`, `prepare` and `app add` take images, each followed by flags about it and, after `--`, by
+arguments for its program; `---` ends them:
 
 ```text
 IMAGE [--FLAG VALUE]... [-- ARGUMENT... [---]] [IMAGE...]
