@@ -280,3 +280,16 @@ def test_a_user_beyond_the_range_is_refused(run: Callable[..., Result]) -> None:
     assert "70000" in result.err
     assert "--private-users=no" in result.err
     assert run("id -u", None, user="70000").out == "70000\n"
+
+
+def test_nothing_can_be_given_to_a_user_beyond_the_range(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    """X27: in the pod's root, in a volume and in a tmpfs of its own making."""
+    (tmp_path / "volume").mkdir()
+    script = (
+        "exec 2>/dev/null; mkdir -p /mnt; mount -t tmpfs none /mnt;"
+        "for top in / /data /mnt; do touch $top/file; chown 70000 $top/file && echo done;"
+        " chown 0:70000 $top/file && echo done; done; exit 0"
+    )
+    assert attack(run, script, Bind(str(tmp_path / "volume"), "/data")) == (False, True)
