@@ -70,7 +70,8 @@ def main(app: str, what: str, document_fd: str = "", mounts_fd: str = "") -> int
         takes_sockets = what == "app" and document["sockets"]
         _keep_descriptors(document["environment"] if takes_sockets else None)
         _reset_signals()
-        os.setsid()
+        if what != "app" or not _come_to_the_foreground():
+            os.setsid()
         if document.get("terminal"):
             _take_terminal()
         confine.apply(document["held"], document["uid"], document["gid"], document["groups"])
@@ -240,6 +241,23 @@ def _keep_descriptors(environment: dict[str, str] | None) -> None:
         os.set_inheritable(fd, True)
     environment["LISTEN_FDS"] = str(sockets)
     environment["LISTEN_PID"] = str(os.getpid())
+
+
+def _come_to_the_foreground() -> bool:
+    """Take the terminal on standard input, if it is that of the pod's first process, whose session
+    it stays in: what is typed there, Ctrl-C say, is for the app and its jobs alone."""
+    import _signal
+
+    try:
+        os.tcgetpgrp(0)
+    except OSError:
+        return False
+    stopping = (_signal.SIGTTOU,)
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, stopping)
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpgrp())
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, stopping)
+    return True
 
 
 def _take_terminal() -> None:
