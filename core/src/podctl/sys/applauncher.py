@@ -246,7 +246,7 @@ def _keep_descriptors(environment: dict[str, str] | None) -> None:
 def _come_to_the_foreground() -> bool:
     """Take the terminal on standard input, if it is that of the pod's first process, whose session
     it stays in: what is typed there, Ctrl-C say, is for the app and its jobs alone."""
-    import _signal
+    import _signal  # type: ignore[import-not-found]
 
     try:
         os.tcgetpgrp(0)
@@ -271,7 +271,7 @@ def _take_terminal() -> None:
 def _reset_signals() -> None:
     """The shell ignores some for what runs in the background (POSIX, 2.11)."""
     # Not through `signal`, which imports enum: the built-in module below it is all it takes.
-    import _signal  # type: ignore[import-not-found]
+    import _signal
 
     for number in _signal.valid_signals() - {_SIGKILL, _SIGSTOP}:
         _signal.signal(number, _signal.SIG_DFL)
