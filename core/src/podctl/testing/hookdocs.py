@@ -58,6 +58,7 @@ OPTIONAL = frozenset(
         "isolator_lacks",
         "image_verified",
         "pod_starting",
+        "app_adding",
         "pod_removed",
     }
 )
