@@ -86,7 +86,7 @@ class TestKeeper:
         assert len(seen) == 2
         for number in (0, 1):
             os.kill(int((root / "../../keeper").read_text().splitlines()[number].split()[0]), 9)
-            until(lambda: bool(set(keepers(world)) - seen))
+            until(lambda known=frozenset(seen): bool(set(keepers(world)) - known))
             seen |= set(keepers(world))
         (root / "go").touch()
         assert world.must("wait", uuid) == "4\n"
