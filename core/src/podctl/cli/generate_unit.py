@@ -42,7 +42,7 @@ class UnitCommand(click.Command):
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """What the usage line says."""
-        return ["[OPTIONS] POD | [OPTIONS] --run ARGUMENTS-OF-RUN..."]
+        return ["[OPTIONS] POD | --run ARGUMENT..."]
 
 
 @click.command(
@@ -52,7 +52,7 @@ class UnitCommand(click.Command):
     With --run, everything after it is what `podctl run` is given, and each start of the unit is a
     new pod. With the name or UUID of a prepared pod, the unit runs that one, once.
 
-    Global options (--dir, --insecure-options...) are carried over.""",
+    Global options, such as --dir, are carried over.""",
 )
 @click.option("--description", metavar="TEXT", help="The unit's description.")
 @click.option(
