@@ -434,6 +434,12 @@ class TestPrivileges:
         ["rm", "x"],
         ["stop", "x"],
         ["export", "x", "y.aci"],
+        ["logs", "x"],
+        ["kill", "x"],
+        ["exec", "x", "true"],
+        ["top", "x"],
+        ["stats"],
+        ["cp", "x:/y", "z"],
     )
 
     def as_nobody(self, world: World, *arguments: str, group: int = 65534) -> tuple[int, str]:
