@@ -457,6 +457,20 @@ ISOLATION = {
     ),
 }
 
+OUTPUT = {
+    "by its name": Case(
+        "echo out >/dev/stdout; echo err >/dev/stderr; echo fd >/proc/self/fd/1",
+        out="out\nfd\n",
+        err="err\n",
+    ),
+    "by its name, for another user": Case(
+        "echo out >/dev/stdout; echo err >/dev/stderr",
+        app=("--user=web", "--group=web"),
+        out="out\n",
+        err="err\n",
+    ),
+}
+
 INPUT = {
     "none unless interactive": Case(
         "cat; echo end", stdin=b"something\n", out="end\n", otherwise=_INPUT
@@ -477,6 +491,7 @@ TABLE: dict[str, Case] = {
         ("names", NAMES),
         ("ends", ENDS),
         ("isolation", ISOLATION),
+        ("output", OUTPUT),
         ("input", INPUT),
     )
     for name, case in cases.items()

@@ -43,8 +43,8 @@ def hand_over(
     users: MappedUsers | None = None,
     *,
     groups: Sequence[str] = (),
-) -> None:
-    """Leave the document of an app in the pod's root.
+) -> int:
+    """Leave the document of an app in the pod's root; returns the host's number of its user.
 
     Args:
         app_fd: the app's root.
@@ -83,6 +83,7 @@ def hand_over(
     with nullcontext() if users is None else users.owning():
         document["groups_files"] = _show_groups(root_fd, app.name, groups)
         _leave(marshal.dumps(document), app.name, root_fd)
+    return (0 if users is None else users.base) + program.identity.uid
 
 
 def _leave(document: bytes, name: str, root_fd: int) -> None:

@@ -17,6 +17,7 @@ from podctl.pods.become import Inherited, become
 from podctl.pods.describe import describe, plan_to_json
 from podctl.pods.mounting import build_root, mount_scratches
 from podctl.pods.program import check_standard_descriptors, check_strings, prepare_program
+from podctl.pods.streams import own_pipes
 from podctl.sys import constants as c
 from podctl.sys import procs
 from podctl.sys.files import write_atomic
@@ -67,6 +68,8 @@ def launch(plan: LaunchPlan, pod: PreparedPod, lock_fd: int | None) -> NoReturn:
             groups = make_groups(plan, pod)
         root_fd = _build_mapped(plan, f"podctl-{pod.uuid}", groups)
         program = prepare_program(root_fd, plan, no_new_privileges=plan.no_new_privileges)
+        if not plan.apps:
+            own_pipes(program.identity.uid)
         _write_records(pod.directory, plan.records)
         # Last: a process in the app's control groups could not remove them if the rest failed.
         held = None if plan.confinement == UNCONFINED else _begin_confinement(plan, groups)
@@ -122,9 +125,12 @@ def _build(plan: LaunchPlan, name: str, users: MappedUsers | None, groups: AppGr
 
     cover(plan.covered)
     root_fd = build_root(plan, name, users)
+    owners = []
     for app in plan.apps:
         files = groups.get(app.name, ())
-        hand_over(app, build_root(app, name, users), root_fd, users, groups=files)
+        owners.append(hand_over(app, build_root(app, name, users), root_fd, users, groups=files))
+    # Of several apps none has more of a right than the others.
+    own_pipes(owners[0] if len(owners) == 1 else 0 if users is None else users.base)
     if plan.enters_root:
         return root_fd
     return os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
