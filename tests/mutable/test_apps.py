@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from box_world import wait_until
 from mutable_world import BOX, POINTS
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from podctl.pods import mutable
+from podctl.pods.directories import PodDirectories
 
+if TYPE_CHECKING:
     from mutable_world import MutableWorld, Sandbox
 
 
@@ -104,8 +107,6 @@ def test_stop_leaves_nothing_of_an_app(pod: Sandbox) -> None:
 
 
 def _processes(mark: bytes) -> list[str]:
-    from pathlib import Path
-
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -217,3 +218,32 @@ def test_an_app_is_told_to_stop_also_while_it_is_being_started(pod: Sandbox) -> 
         pod.app("start", "one")
         pod.app("stop", "one")
         assert pod.status("one")["exit_code"] in (128 + signal.SIGTERM, 254)
+
+
+def test_an_app_whose_shell_was_killed_can_be_removed(
+    pod: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod.add("one", "echo up; exec sleep 7531")
+    (pod.directory / "supervisor/one/timeout").write_text("1\n")
+    pod.app("start", "one")
+    pod.waits_for("up\n")
+    for shell in pod.children():
+        if any(b"7531" in _words(child) for child in pod.children(shell)):
+            os.kill(shell, signal.SIGKILL)
+    monkeypatch.setattr(mutable, "_LAST_WAIT", -9)
+    mutable.remove(PodDirectories(str(pod.world.data)), pod.uuid, "one")
+    assert pod.left_of("one") == []
+    assert not _processes(b"7531")
+
+
+def _words(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+
+
+def test_an_app_that_was_stopped_leaves_no_process_that_waits(pod: Sandbox) -> None:
+    pod.add("one", "exec sleep 600")
+    before = len(pod.children())
+    for _ in range(3):
+        pod.app("start", "one")
+        pod.app("stop", "one")
+    wait_until(lambda: len(pod.children()) == before, "the pod's shells to end")

@@ -146,6 +146,10 @@ class Sandbox:
                     return one
         raise AssertionError("the pod has no first process")
 
+    def children(self, pid: int | None = None) -> list[int]:
+        """Children of a process, of the pod's first one by default."""
+        return self._children(self.leader() if pid is None else pid)
+
     @staticmethod
     def _children(pid: int) -> list[int]:
         with open(f"/proc/{pid}/task/{pid}/children") as file:

@@ -151,7 +151,10 @@ def start(pods: PodDirectories, uuid: str, name: str, say: Say) -> None:
             return
         # Of the time before: its first process has ended, others may not have.
         end_added(held.pod.directory, name, remove=False)
+        before = app_state(held.pod, name).started
         held.flavor.app_start(held.prepared, name)
+        if app_state(held.pod, name).started == before:
+            raise PodStateError(f'pod "{uuid}" is being stopped')
 
 
 def stop(pods: PodDirectories, uuid: str, name: str, say: Say) -> None:
@@ -182,7 +185,10 @@ def _wait_for_end(pods: PodDirectories, held: MutablePod, app: PreparedApp) -> N
         if now.state != "running" or now.started != before:
             break
         if time.monotonic() > deadline:
-            raise PodStateError(f'app "{app.name}" has not ended')
+            if held.flavor.processes(held.prepared, app.name):
+                raise PodStateError(f'app "{app.name}" has not ended')
+            # Somebody has ended who would have written it down.
+            break
         time.sleep(_PAUSE)
         pod = pods.locate(held.pod.uuid)
         if pod is None or pod.state in AFTER_RUN:
@@ -200,13 +206,16 @@ def remove(pods: PodDirectories, uuid: str, name: str) -> None:
     """
     from podctl.pods.appfiles import AppFiles
 
+    stopped = None
     while True:
         with changing(pods, uuid) as held:
             app = held.app(name)
-            if not held.app_runs(name):
+            # It may have been started again meanwhile; or nobody was left to write its end down.
+            if not held.app_runs(name) or app_state(held.pod, name).started == stopped:
                 files = AppFiles(held)
                 files.remove(name)
                 files.sweep()
                 return
+            stopped = app_state(held.pod, name).started
             held.flavor.app_stop(held.prepared, name)
         _wait_for_end(pods, held, app)

@@ -60,8 +60,9 @@ live() {
     fi
     : >"$run/$1/pid"
     [ ! -e "$run/$1/post-stop" ] || /podctl/launch "$1" post-stop 9<&- 2>&8 8>&-
-    echo "$code" >"/podctl/status/$1"
     echo "$code" >"$run/$1/status"
+    # From here on the app's directory may go, and with the next line the pod may end.
+    echo "$code" >"/podctl/status/$1"
     echo "$1 $code" >>"$run/_exits"
     kill -USR1 1
 }
@@ -103,7 +104,15 @@ stop_app() {
     read -r seconds <"$run/$1/timeout"
     read -r now <"$run/$1/turn"
     tell "$1" "$signal" "$now"
-    { sleep "${seconds:-$timeout}" && tell "$1" KILL "$now"; } &
+    {
+        left=${seconds:-$timeout}
+        # Not in one sleep: it would stay when the app has ended long ago.
+        while [ "$left" -gt 0 ] && runs "$1"; do
+            sleep 1 || exit
+            left=$((left - 1))
+        done
+        tell "$1" KILL "$now"
+    } &
 }
 
 stop_pod() {
