@@ -25,7 +25,8 @@ _UNITS = "/etc/systemd/system"
 PODCTL = "/usr/bin/podctl --insecure-options=image"
 #: writes down that it was asked to end, and how
 GRACEFUL = (
-    "trap 'echo graceful; kill $!; exit 0' TERM; echo up; while :; do sleep 600 & wait $!; done"
+    "trap 'echo graceful; kill $! 2>/dev/null; exit 0' TERM; echo up; "
+    "while :; do sleep 600 & wait $!; done"
 )
 
 
