@@ -12,6 +12,7 @@ import pytest
 from box_world import wait_until
 from mutable_world import BOX, POINTS
 
+from podctl.cli.main import run as main
 from podctl.pods import mutable
 from podctl.pods.directories import PodDirectories
 
@@ -247,3 +248,11 @@ def test_an_app_that_was_stopped_leaves_no_process_that_waits(pod: Sandbox) -> N
         pod.app("start", "one")
         pod.app("stop", "one")
     wait_until(lambda: len(pod.children()) == before, "the pod's shells to end")
+
+
+def test_an_app_can_be_added_as_soon_as_the_pod_has_a_uuid(world: MutableWorld) -> None:
+    for _ in range(3):
+        pod = world.sandbox()
+        words = world.command("app", "add", pod.uuid, BOX, "--exec=/bin/true")[4:]
+        assert main(words) == 0
+        assert pod.states() == {"box": "created"}

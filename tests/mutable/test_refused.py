@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 from mutable_world import BOX
 
+from podctl.cli.main import run as main
+from podctl.errors import Refused
+
 if TYPE_CHECKING:
     from box_world import World
     from mutable_world import MutableWorld, Sandbox
+
+    from podctl.model.plan import AppLaunch, PreparedPod
 
 LOGGING = [
     "coreos.com/rkt/experiment/logmode=k8s-plain",
@@ -148,3 +154,44 @@ def test_only_root_may(world: MutableWorld) -> None:
     for line in (*lines, *(f"{what} x --app=y" for what in ("start", "stop", "rm"))):
         done = world.podctl("app", *line.split(), preexec_fn=drop)
         assert b"cannot run as unprivileged user" in done.err
+
+
+def test_site_policy_is_asked_for_each_app(
+    world: MutableWorld, pod: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Policy:
+        def __init__(self, _say: object) -> None:
+            pass
+
+        def app_adding(self, prepared: PreparedPod, app: AppLaunch) -> None:
+            asked.append((prepared.uuid, [one.name for one in prepared.apps], app.argv))
+            raise Refused("no shells here")
+
+    pod.add("other")
+    before = snapshot(pod)
+    monkeypatch.setattr("podctl.plugins.events", Policy)
+    words = world.command("app", "add", pod.uuid, BOX, "--exec=/bin/sh")[4:]
+    assert main(words) == 254
+    assert asked == [(pod.uuid, ["box"], ("/bin/sh",))]
+    assert snapshot(pod) == before
+
+
+def test_many_at_once(world: MutableWorld, pod: Sandbox) -> None:
+    """Of equal names one comes in; of others all do."""
+
+    def add(name: str) -> int:
+        return pod.try_add(name, "exit 0").code
+
+    names = ["same", "same", "same", "one", "two", "three"]
+    with ThreadPoolExecutor(len(names)) as threads:
+        codes = dict.fromkeys(names, 0)
+        for name, code in zip(names, threads.map(add, names), strict=True):
+            codes[name] += code == 0
+        assert codes == dict.fromkeys(names, 1)
+        list(threads.map(lambda name: pod.app("start", name), codes))
+        assert {pod.ended(name) for name in codes} == {0}
+        list(threads.map(lambda name: pod.app("rm", name), codes))
+    assert pod.states() == {}
+    assert [found for name in codes for found in pod.left_of(name)] == []
