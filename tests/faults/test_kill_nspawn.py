@@ -1,4 +1,4 @@
-"""kill -9 before every mutating system call of a pod's start under nspawn, and of its end: of podctl,
+"""kill -9 before every mutating system call of a pod's start and end under nspawn: of podctl,
 of systemd-nspawn that it becomes, of the pod's first process, of the launcher, of the app.
 
 The rest of the pod has to end by itself; then status tells so, and the pod is removed at once.

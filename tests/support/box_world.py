@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import box_images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 DOMAIN = "behaviour.example"
 BOX = f"{DOMAIN}/box"
@@ -55,6 +55,11 @@ class Running:
     def uuid(self) -> str:
         """The pod's."""
         return self._uuid_file.read_text().strip()
+
+    def named(self) -> Running:
+        """Wait until it has a UUID."""
+        wait_until(self._uuid_file.exists, "the pod's UUID")
+        return self
 
     def line(self) -> bytes:
         """The next line of its standard output."""
@@ -102,10 +107,12 @@ class World:
             *("--insecure-options=image", *arguments),
         ]
 
-    def podctl(self, *arguments: str, stdin: bytes = b"", **settings: Any) -> Done:
+    def podctl(
+        self, *arguments: str, stdin: bytes = b"", prefix: Sequence[str] = (), **settings: Any
+    ) -> Done:
         """Run podctl to its end."""
         done = subprocess.run(
-            self.command(*arguments),
+            [*prefix, *self.command(*arguments)],
             input=stdin,
             capture_output=True,
             check=False,
@@ -120,8 +127,12 @@ class World:
         assert done.code == 0, f"podctl {' '.join(arguments)}: {done.code}: {done.err!r}"
         return done.out.decode()
 
-    def start(self, *arguments: str, **settings: Any) -> Running:
-        """Start `run` beside the test; it is ended with the test."""
+    def start(self, *arguments: str, prefix: Sequence[str] = (), **settings: Any) -> Running:
+        """Start `run` beside the test; it is ended with the test.
+
+        Args:
+            prefix: words before podctl, which must become it.
+        """
         self._started += 1
         file = self.top / f"uuid-{self._started}"
         streams: dict[str, Any] = {
@@ -130,7 +141,7 @@ class World:
             "stderr": subprocess.PIPE,
             **settings,
         }
-        command = self.command("run", f"--uuid-file-save={file}", *arguments)
+        command = [*prefix, *self.command("run", f"--uuid-file-save={file}", *arguments)]
         process = subprocess.Popen(command, **streams)
         self._running.append(process)
         return Running(process, file)
