@@ -107,6 +107,8 @@ def test_pods_of_run_are_immutable(world: MutableWorld) -> None:
     for what in ("start", "stop", "rm"):
         said = refused(world, "app", what, running.uuid, "--app=box")
         assert "is immutable" in said
+    prepared = world.must("prepare", "--quiet", BOX).strip()
+    assert "is prepared" in refused(world, "app", "add", prepared, BOX)
     assert world.must("app", "list", "--no-legend", running.uuid).split() == ["box", "running"]
 
 

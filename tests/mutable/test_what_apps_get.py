@@ -136,3 +136,19 @@ def test_its_documents_are_no_app_s_to_read(pod: Sandbox) -> None:
     assert pod.ended("spy") == 0
     assert pod.said() == ""
     assert b"canary" in (pod.directory / "stage1/podctl/apps/secret").read_bytes()
+
+
+def test_what_is_waived_for_the_pod_is_waived_for_its_apps_and_nothing_else(
+    world: MutableWorld,
+) -> None:
+    look = "grep -E '^(CapBnd|Seccomp):' /proc/self/status"
+    waives = "--insecure-options=seccomp"
+    strict, lax = world.sandbox(), world.sandbox(waives)
+    done = strict.try_add("one", look, waives)
+    assert b"is the pod's to have" in done.err
+    lax.add("one", look)
+    for pod in (strict, lax):
+        pod.app("start", "one")
+        pod.ended("one")
+    assert "Seccomp:\t2" in strict.said()
+    assert "Seccomp:\t0" in lax.said()

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from podctl.cli.imageargs import ImageArgument
     from podctl.pods.compose import PodSettings, Requested
 
+#: seconds a pod may take to start
+_PATIENCE = 30.0
+
 
 class AddCommand(ImagesCommand):
     """The words are a pod and one image, with the image's flags and arguments."""
@@ -44,21 +47,33 @@ class AddCommand(ImagesCommand):
 def command(options: Globals, /, **given: Any) -> None:
     """Decide what the app is, make it, attach it inside the pod, print its name."""
     options.require_root()
+    from podctl.cli.context import INSECURE_OPTIONS
     from podctl.cli.output import out, say
     from podctl.pods.adding import add
     from podctl.pods.directories import PodDirectories
     from podctl.pods.find import find
     from podctl.pods.flavors import load
+    from podctl.pods.prepared import load_parts
     from podctl.pods.release import flavor_of
+    from podctl.pods.waiting import wait_until_ready
 
     pod, image = _words(parsed_images().images)
     settings = pod_settings(parsed_images(), {**given, "port": ()})
     pods = PodDirectories(options.data_dir)
     found = find(pods, pod)
+    if found.state in ("preparing", "running"):
+        # A pod has its UUID before it has started.
+        found = wait_until_ready(pods, found.uuid, _PATIENCE)
     refuse_streams(parsed_images(), load(flavor_of(found.directory)).describe())
 
     def decide() -> tuple[Requested, PodSettings]:
         return _requested(options, image), settings
+
+    held = load_parts(found.directory).settings.insecure
+    waived = options.insecure & INSECURE_OPTIONS["all-run"] - held
+    if waived:
+        names = ",".join(sorted(waived))
+        say(options.command, f"--insecure-options={names} is the pod's to have: app sandbox")
 
     out(add(pods, options.store(), found.uuid, decide, lambda line: say(options.command, line)))
 

@@ -15,7 +15,6 @@ from podctl.pods.grouping import make_added_groups
 from podctl.pods.mutable import changing
 from podctl.pods.prepare import check_sources
 from podctl.pods.prepared import assemble
-from podctl.pods.waiting import wait_until_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     #: finds the image; called with the store's prepare lock held
     Decide = Callable[[], tuple[Requested, PodSettings]]
 
-#: seconds a pod may take to start
-_PATIENCE = 30.0
-
 
 def add(pods: PodDirectories, store: Store, uuid: str, decide: Decide, say: Say) -> str:
     """Add an app to a running mutable pod; it is not started. Returns its name.
@@ -41,8 +37,6 @@ def add(pods: PodDirectories, store: Store, uuid: str, decide: Decide, say: Say)
         PodStateError: the pod is not mutable, or does not run.
         PodctlError: whatever keeps a pod of the app from starting.
     """
-    # A pod has its name before it has started.
-    wait_until_ready(pods, uuid, _PATIENCE)
     with store.preparing(), changing(pods, uuid) as held:
         held.require_running()
         files = AppFiles(held)
