@@ -345,6 +345,14 @@ ROOTS = {
         image="linked",
         out="x\nroot:x:0:\n",
     ),
+    "a link for /proc": Case(
+        "true",
+        image="linked-proc",
+        code=254,
+        err=said("/proc"),
+        otherwise={"fly": "nothing that protects depends on it: it is mounted where that leads"},
+    ),
+    "a file for /dev": Case("true", image="file-for-dev", code=254, err=said("/dev")),
     "an image with a system of its own": Case(
         "ls /evil; cat /etc/systemd/nspawn/box.nspawn | head -1",
         image="system",

@@ -85,6 +85,17 @@ def linked_directories(root: Path) -> None:
     (root / "var/run").symlink_to("/run")
 
 
+def linked_proc(root: Path) -> None:
+    """The place of /proc leads elsewhere (CVE-2019-16884)."""
+    (root / "srv/proc").mkdir()
+    (root / "proc").symlink_to("/srv/proc")
+
+
+def file_for_dev(root: Path) -> None:
+    """The place of /dev is a file."""
+    (root / "dev").write_text("")
+
+
 def foreign_system(root: Path) -> None:
     """An image that brings a systemd, and says it is another system altogether."""
     for name, content in {

@@ -212,6 +212,8 @@ IMAGES: dict[str, tuple[tuple[box_images.Change, ...], dict[str, Any]]] = {
         {"environment": [{"name": "VAR_FROM_MANIFEST", "value": "manifest"}]},
     ),
     "linked": ((box_images.linked_directories,), {}),
+    "linked-proc": ((box_images.linked_proc,), {}),
+    "file-for-dev": ((box_images.file_for_dev,), {}),
     "system": ((box_images.foreign_system,), {}),
     "bare": ((box_images.bare,), {"exec": ["/echo", "bare"]}),
     "hostile": ((box_images.hostile_accounts,), {}),
