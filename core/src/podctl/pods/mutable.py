@@ -75,15 +75,8 @@ def changing(pods: PodDirectories, uuid: str) -> Iterator[MutablePod]:
         guard.acquire()
     except FileNotFoundError:
         raise PodStateError(f'pod "{uuid}" was moved or removed by another process') from None
-    with guard_held(guard):
-        yield _load(_locate(pods, uuid))
-
-
-@contextmanager
-def guard_held(guard: LockedFile) -> Iterator[None]:
-    """Release a lock that was taken before."""
     try:
-        yield
+        yield _load(_locate(pods, uuid))
     finally:
         guard.release()
 
