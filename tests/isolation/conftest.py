@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
