@@ -121,7 +121,8 @@ def _supervisor(pod: PreparedPod) -> list[str]:
     mutable = "yes" if pod.mutable else "no"
     # systemd-nspawn does not take the pod with it when it is killed, or hung up on.
     bound = [SETPRIV, "--pdeathsig", "KILL"]
-    shell = [SHELL, "/podctl/supervisor", mutable, timeout]
+    reports = "yes" if supervision.reports(pod) else "no"
+    shell = [SHELL, "/podctl/supervisor", mutable, timeout, reports]
     return [*bound, *shell, *(app.name for app in pod.apps)]
 
 

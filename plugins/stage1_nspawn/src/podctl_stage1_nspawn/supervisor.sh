@@ -4,7 +4,8 @@
 # podctl in a running pod is a shell of some hundred kilobytes, and another for each app.
 #
 # Arguments: `yes` for a pod whose apps come and go, else `no`; seconds between the stop signal and
-# SIGKILL; the apps to start. In /podctl/run, a directory of the pod on the host, it leaves
+# SIGKILL; `yes` where systemd-nspawn is to be told once every app was started, else `no`; the apps
+# to start. In /podctl/run, a directory of the pod on the host, it leaves
 #   APP/pid      number of the app's process inside the pod
 #   APP/status   its exit status; 128 and more for a signal, as a shell has it
 #   APP/turn     which start of the pod's it was, by number
@@ -20,7 +21,7 @@
 #                and go
 # In /podctl/status it leaves APP, its exit status, and for such a pod APP-started, empty.
 # SIGTERM and SIGINT stop the pod, and what machinectl(1) sends for a power-off or a halt (systemd(1),
-# SIGRTMIN+4 and SIGRTMIN+3). Where there is NOTIFY_SOCKET it is told once every app was started.
+# SIGRTMIN+4 and SIGRTMIN+3).
 
 # Until there is a handler process 1 does not get the signal at all (pid_namespaces(7)).
 early=
@@ -28,7 +29,8 @@ trap 'early=yes' TERM INT 37 38
 run=/podctl/run
 mutable=$1
 timeout=$2
-shift 2
+reports=$3
+shift 3
 started=0
 stopping=
 # Nothing is concluded before every app was started.
@@ -204,7 +206,7 @@ done
 # What was asked before there were traps has not been heard.
 [ ! -e "$run/_stop" ] || stop_pod
 # As from this process, the only one systemd-nspawn listens to.
-[ -z "$NOTIFY_SOCKET" ] || systemd-notify --pid=1 --ready
+[ "$reports" = no ] || systemd-notify --pid=1 --ready
 busy=
 check
 while :; do
