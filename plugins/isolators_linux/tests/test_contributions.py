@@ -66,6 +66,62 @@ def test_the_default_filter_follows_the_capabilities_the_app_will_have() -> None
     assert everything.seccomp != contributed(default=True).seccomp
 
 
+# What an image may ask for
+
+
+def asked(name: str, value: object, *, of_image: bool, defaults: bool = True) -> Confinement:
+    """The record of an app with one isolator, of its image or of whoever runs it."""
+    isolator = Isolator(name, value, of_image=of_image)
+    context = IsolatorContext("app", "nspawn", (isolator,), defaults=defaults)
+    record = UNCONFINED
+    if defaults:
+        record = linux.isolator_contribute("default", None, record, context)
+    return linux.isolator_contribute(name, value, record, context)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        (
+            "os/linux/capabilities-retain-set",
+            {"set": ["CAP_KILL", "CAP_SYS_ADMIN"]},
+            "--caps-retain=CAP_KILL,CAP_SYS_ADMIN",
+        ),
+        ("os/linux/seccomp-retain-set", {"set": ["@appc.io/all"]}, "--seccomp=mode=retain"),
+        ("os/linux/seccomp-retain-set", {"set": ["read", "mount"]}, "mode=retain,read,mount"),
+        ("os/linux/seccomp-retain-set", {"set": ["@docker/default-blacklist"]}, "--seccomp"),
+        ("os/linux/oom-score-adj", -1, "--oom-score-adj=-1"),
+    ],
+)
+def test_no_image_lowers_its_own_isolation(name: str, value: object, remedy: str) -> None:
+    with pytest.raises(Refused, match="its image asks for") as caught:
+        asked(name, value, of_image=True)
+    assert remedy in str(caught.value.hint)
+    # Who runs it may; and where there are no defaults nothing is lowered.
+    asked(name, value, of_image=False)
+    asked(name, value, of_image=True, defaults=False)
+
+
+def test_an_image_may_ask_for_less_than_the_defaults() -> None:
+    record = asked("os/linux/capabilities-retain-set", {"set": ["CAP_KILL"]}, of_image=True)
+    assert record.capabilities == {"CAP_KILL"}
+    assert asked("os/linux/oom-score-adj", 5, of_image=True).oom_score_adj == 5
+
+
+def test_conditions_of_the_default_filter_hold_for_what_an_image_retains_by_name() -> None:
+    calls = {"set": ["read", "write", "clone", "clone3", "socket", "ioctl"]}
+    name = "os/linux/seccomp-retain-set"
+    theirs, ours = (asked(name, calls, of_image=one).seccomp for one in (True, False))
+    assert theirs is not None
+    assert theirs != ours
+
+
+def test_new_privileges_are_not_an_image_s_to_give() -> None:
+    name = "os/linux/no-new-privileges"
+    assert asked(name, False, of_image=True).no_new_privileges
+    assert not asked(name, False, of_image=False).no_new_privileges
+
+
 # One by one
 
 

@@ -202,6 +202,8 @@ class IsolatorContext(NamedTuple):
         app: the app's name; empty when the pod as a whole is confined.
         flavor: name of the flavor.
         isolators: all isolators of the app that are in force, in order.
+        defaults: whether the flavor holds every app to podctl's defaults: then an isolator of an
+            image (`of_image`) must not ask for less.
         insecure: values of --insecure-options. Core itself takes out of the record what they
             waive.
     """
@@ -210,6 +212,7 @@ class IsolatorContext(NamedTuple):
     flavor: str
     isolators: tuple[Isolator, ...] = ()
     insecure: frozenset[str] = frozenset()
+    defaults: bool = False
 
 
 def capability_mask(names: Iterable[str]) -> int:

@@ -53,11 +53,13 @@ DEFAULT_CAPABILITIES = frozenset({
 
 
 class Isolator(NamedTuple):
-    """One isolator: its name, its JSON value as it was written, and whether podctl knows it."""
+    """One isolator: its name, its JSON value as it was written, whether podctl knows it, and
+    whether an image asks for it (which may hold an app to more, never to less)."""
 
     name: str
     value: Any
     known: bool = True
+    of_image: bool = False
 
 
 class Seccomp(NamedTuple):

@@ -57,7 +57,9 @@ def confine_app(
     say: Say = lambda _line: None,
 ) -> Confinement:
     """The record of one app; arguments and exceptions as of `confine`."""
-    context = IsolatorContext(name, description.name, tuple(isolators), insecure)
+    context = IsolatorContext(
+        name, description.name, tuple(isolators), insecure, description.defaults
+    )
     # A flavor that carries out no record has said by name what it enforces itself.
     if not description.confines or not (description.defaults or context.isolators):
         return UNCONFINED

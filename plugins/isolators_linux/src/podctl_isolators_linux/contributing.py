@@ -86,7 +86,15 @@ def _default(_: object, record: Confinement, context: IsolatorContext) -> Confin
 
 
 def _capability_set(_: object, record: Confinement, context: IsolatorContext) -> Confinement:
-    return record._replace(capabilities=effective_capabilities(context.isolators))
+    wanted = effective_capabilities(context.isolators)
+    more = sorted(wanted - names.DEFAULT_CAPABILITIES)
+    if more and _of_image(names.CAPABILITIES_RETAIN, context):
+        raise _chosen_by_image(
+            context,
+            f"for {', '.join(more)}",
+            f"--caps-retain={','.join(sorted(wanted))} gives it that",
+        )
+    return record._replace(capabilities=wanted)
 
 
 def _seccomp_set(_: object, record: Confinement, context: IsolatorContext) -> Confinement:
@@ -94,8 +102,33 @@ def _seccomp_set(_: object, record: Confinement, context: IsolatorContext) -> Co
 
     seccomp = names.seccomp(context.isolators)
     assert seccomp is not None
-    found = isolator_filter(seccomp, _capabilities(record, context))
+    guarded = seccomp.mode == "retain" and _of_image(names.SECCOMP_RETAIN, context)
+    if guarded:
+        from podctl_isolators_linux.policy import beyond_default
+
+        more = beyond_default(seccomp, _capabilities(record, context))
+        if more:
+            raise _chosen_by_image(
+                context,
+                f"for the system calls {', '.join(more)}",
+                f"--seccomp=mode=retain,{','.join(seccomp.entries)} allows them",
+            )
+    found = isolator_filter(seccomp, _capabilities(record, context), guarded=guarded)
     return record._replace(seccomp=found.program, seccomp_summary=found.summary)
+
+
+def _of_image(name: str, context: IsolatorContext) -> bool:
+    """Whether an isolator that holds to less than the defaults would be an image's own choice."""
+    return context.defaults and any(
+        isolator.of_image for isolator in context.isolators if isolator.name == name
+    )
+
+
+def _chosen_by_image(context: IsolatorContext, what: str, remedy: str) -> Refused:
+    return Refused(
+        f'app "{context.app}": its image asks {what}, which is yours to give, not an image\'s',
+        hint=remedy,
+    )
 
 
 def _capabilities(record: Confinement, context: IsolatorContext) -> frozenset[str]:
@@ -108,12 +141,20 @@ def _capabilities(record: Confinement, context: IsolatorContext) -> frozenset[st
 
 
 def _no_new_privileges(_: object, record: Confinement, context: IsolatorContext) -> Confinement:
-    """Of several, one `true` is enough."""
-    return record._replace(no_new_privileges=names.no_new_privileges(context.isolators))
+    """Of several, one `true` is enough. `false` is what appc has by default: where an image says so
+    it has said nothing."""
+    wanted = names.no_new_privileges(context.isolators)
+    if not wanted and _of_image(names.NO_NEW_PRIVILEGES, context):
+        return record
+    return record._replace(no_new_privileges=wanted)
 
 
-def _oom_score_adj(value: object, record: Confinement, _: IsolatorContext) -> Confinement:
+def _oom_score_adj(value: object, record: Confinement, context: IsolatorContext) -> Confinement:
     assert isinstance(value, int)
+    if value < 0 and _of_image(names.OOM_SCORE_ADJ, context):
+        raise _chosen_by_image(
+            context, f"for an OOM score of {value}", f"--oom-score-adj={value} gives it that"
+        )
     return record._replace(oom_score_adj=value)
 
 

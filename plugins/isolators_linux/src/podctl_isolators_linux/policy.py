@@ -112,8 +112,13 @@ def default_filter(capabilities: frozenset[str]) -> Filter:
     return Filter(_compile(_default_answers(capabilities)), "podctl's default filter")
 
 
-def isolator_filter(seccomp: Seccomp, capabilities: frozenset[str]) -> Filter:
+def isolator_filter(
+    seccomp: Seccomp, capabilities: frozenset[str], *, guarded: bool = False
+) -> Filter:
     """The filter that an isolator asks for; without a program where it asks for none.
+
+    Args:
+        guarded: keep the default's conditions on what is listed by name as well.
 
     Raises:
         InvalidInput: it names a call or a group that does not exist.
@@ -125,10 +130,16 @@ def isolator_filter(seccomp: Seccomp, capabilities: frozenset[str]) -> Filter:
     if seccomp.mode == "retain":
         if _ALL in seccomp.entries:
             return Filter(None, "no filter")
-        return Filter(_compile(_retained(seccomp, capabilities, blocked)), shown)
+        return Filter(_compile(_retained(seccomp, capabilities, blocked, guarded)), shown)
     if _EMPTY in seccomp.entries:
         return default_filter(capabilities)
     return Filter(_compile(_removed(seccomp, capabilities, blocked)), shown)
+
+
+def beyond_default(seccomp: Seccomp, capabilities: frozenset[str]) -> list[str]:
+    """Entries of a retain set that allow what the default filter denies whole, sorted."""
+    loose = {_ALL, *_BLACKLISTS, *denied_by_default(capabilities)} - {"clone3"}
+    return sorted(loose.intersection(seccomp.entries))
 
 
 def check_entries(entries: Iterable[str]) -> None:
@@ -163,10 +174,10 @@ def _default_answers(capabilities: frozenset[str]) -> Callable[[str], Answer]:
 
 
 def _retained(
-    seccomp: Seccomp, capabilities: frozenset[str], blocked: int
+    seccomp: Seccomp, capabilities: frozenset[str], blocked: int, guarded: bool
 ) -> Callable[[str], Answer]:
     """Only what is listed. A call out of a group keeps the default's conditions, one that is
-    listed by name has none."""
+    listed by name has none, unless `guarded`."""
     by_name = frozenset(seccomp.entries)
     groups = not by_name.isdisjoint(_WHITELISTS)
     blacklisted = not by_name.isdisjoint(_BLACKLISTS)
@@ -174,6 +185,8 @@ def _retained(
     default, denied = _default_answers(capabilities), denied_by_default(capabilities)
 
     def answer(name: str) -> Answer:
+        if guarded and name in by_name and name in (*_GUARDS, "clone3"):
+            return default(name)
         if name in by_name or name in needed or (blacklisted and name in denied):
             return ALLOW
         if name == "clone3":
