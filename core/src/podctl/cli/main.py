@@ -6,6 +6,7 @@ imported when that command is called.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -222,8 +223,30 @@ def run(arguments: list[str]) -> int:
         return INTERRUPTED
     except click.ClickException as error:
         return _report_usage(error, options)
+    except PermissionError as error:
+        return report(_explained(error, options), options.command, debug=options.debug)
     except BaseException as error:
         return report(error, options.command, debug=options.debug)
+
+
+def _explained(error: PermissionError, options: Globals) -> Exception:
+    """What somebody has run into who may not see the data directory, whatever file it was."""
+    from podctl.errors import PodctlError, Refused
+
+    try:
+        directory = options.data_dir
+    except (OSError, PodctlError):
+        return error
+    # A relative path is one below the store.
+    path = os.path.join(directory, os.fsdecode(error.filename or ""))
+    outside = path != directory and not path.startswith(f"{directory}/")
+    if outside or not os.path.isdir(directory) or os.access(directory, os.R_OK | os.X_OK):
+        return error
+    refused = Refused(
+        f"{directory}: permission denied", hint="for root and members of group podctl"
+    )
+    refused.__cause__ = error
+    return refused
 
 
 def _report_usage(error: click.ClickException, options: Globals) -> int:

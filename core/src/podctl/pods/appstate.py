@@ -23,7 +23,7 @@ class AppState(NamedTuple):
     """One app. Times in nanoseconds since the epoch; None for what has not been.
 
     Args:
-        state: `created`, `running` or `exited`.
+        state: `created`, `running` or `exited`; `unknown` to callers who may not see it.
         code: its exit code.
     """
 
@@ -37,6 +37,8 @@ class AppState(NamedTuple):
 def app_state(pod: Pod, app: str) -> AppState:
     """Look at one app of a mutable pod. One that was cut off with its pod has exited when the pod
     was found to have (rkt's rule), with no code."""
+    if not _may_look(pod):
+        return AppState("unknown")
     base = pod.path(f"{STATUS}/{app}")
     created, started = _modified(base + CREATED), _modified(base + STARTED)
     text = _read(base)
@@ -46,6 +48,12 @@ def app_state(pod: Pod, app: str) -> AppState:
         marked = os.stat(pod.directory).st_ctime_ns if pod.place == EXITED_GARBAGE else None
         return AppState("exited", created, started, marked)
     return AppState("created" if started is None else "running", created, started)
+
+
+def _may_look(pod: Pod) -> bool:
+    """Under nspawn it is root alone who may: the pod itself writes there."""
+    directory = pod.path(STATUS)
+    return os.access(directory, os.R_OK | os.X_OK) or not os.path.isdir(directory)
 
 
 def forget_state(directory: str, app: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from podctl.errors import Refused
 from podctl.pods.waiting import wait_until_ended
 
 if TYPE_CHECKING:
@@ -16,7 +17,11 @@ def wait_for_code(pods: PodDirectories, pod: Pod) -> int | None:
 
     A fly pod in the foreground has nobody to record its code; the kernel tells those who watched
     its end (Linux 6.15).
+
+    Raises:
+        Refused: codes are recorded where the caller may not look.
     """
+    _require_codes(pod)
     watched = _watch(pod)
     try:
         ended = wait_until_ended(pods, pod.uuid, None)
@@ -29,6 +34,16 @@ def wait_for_code(pods: PodDirectories, pod: Pod) -> int | None:
     finally:
         if watched is not None:
             os.close(watched)
+
+
+def _require_codes(pod: Pod) -> None:
+    """Not to be noticed after an hour either; and a code that is there is not unknown."""
+    directory = pod.path("status")
+    if os.path.isdir(directory) and not os.access(directory, os.R_OK | os.X_OK):
+        raise Refused(
+            f'exit codes of pod "{pod.uuid}" are for root to see',
+            hint="run it as root; podctl status --wait waits without them",
+        )
 
 
 def pod_code(pod: Pod) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from podctl.errors import Ambiguous, NotFound, UsageError
-from podctl.pods.directories import NAMEABLE
+from podctl.pods.directories import NAMEABLE, RUN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ def find(pods: PodDirectories, text: str) -> Pod:
         UsageError: the text is empty.
         NotFound: no pod fits.
         Ambiguous: several do.
+        PermissionError: the caller may not see which pods there are.
     """
     beginning = text.strip().lower()
     if not beginning:
@@ -40,6 +41,8 @@ def find(pods: PodDirectories, text: str) -> Pod:
         raise Ambiguous(f"ambiguous uuid, {len(fitting)} matches", hint="give more of its digits")
     pod = pods.locate(fitting[0], NAMEABLE) if fitting else None
     if pod is None:
+        # Who may not look cannot say that there is none: this raises.
+        pods.names(RUN)
         raise NotFound(f'no matches found for "{text}"', hint="podctl list shows the pods")
     return pod
 
