@@ -37,6 +37,7 @@ DOCUMENTS = "/podctl/apps"
 _SIGKILL, _SIGSTOP = 9, 19
 #: SD_LISTEN_FDS_START
 _FIRST_SOCKET = 3
+_STREAMS = ("stdin", "stdout", "stderr")
 
 
 #: exit codes of a program that is missing, or none
@@ -53,6 +54,7 @@ def main(app: str, what: str, document_fd: str = "", mounts_fd: str = "") -> int
     """Become an app, an event handler or another process of it; returns only when that failed."""
     # Until execve nobody in the pod may look into this process, which has more rights.
     prctl(c.PR_SET_DUMPABLE, 0)
+    terminal = -1
     try:
         if what == "enter":
             document = _received(int(document_fd))
@@ -60,6 +62,7 @@ def main(app: str, what: str, document_fd: str = "", mounts_fd: str = "") -> int
             setns(int(mounts_fd), c.CLONE_NEWNS)
         else:
             document = _left(app, what)
+            terminal = _connect(document) if what == "app" and "streams" in document else -1
             _join(document["groups_files"])
             confine.prepare(document["held"])
             _enter_root(document)
@@ -73,7 +76,9 @@ def main(app: str, what: str, document_fd: str = "", mounts_fd: str = "") -> int
         if what != "app" or not _come_to_the_foreground():
             os.setsid()
         if document.get("terminal"):
-            _take_terminal()
+            _take_terminal(0)
+        elif terminal >= 0:
+            _take_terminal(terminal)
         confine.apply(document["held"], document["uid"], document["gid"], document["groups"])
     except (OSError, KeyError, ValueError) as error:
         return _say(_OURS, f"cannot start {app}: {error}")
@@ -144,6 +149,49 @@ def _bind(source: str, target: str, *, read_only: bool = False) -> None:
         os.close(place)
 
 
+def _connect(document: dict[str, Any]) -> int:
+    """Make the app's own terminal or pipes, the pod's like everything it has, and hand their other
+    ends to the holder (podctl.sys.holder); returns the app's end of the terminal, or -1."""
+    ends: dict[int, int] = {}
+    others: dict[str, int] = {}
+    terminal = -1
+    for number, mode in enumerate(document["streams"]):
+        if mode == "tty":
+            if terminal < 0:
+                others["tty"], terminal = os.openpty()
+                os.fchown(terminal, document["uid"], -1)
+            ends[number] = terminal
+        elif mode == "stream":
+            reader, writer = os.pipe()
+            others[_STREAMS[number]], ends[number] = (
+                (reader, writer) if number else (writer, reader)
+            )
+            # So that it can be opened by its name, too.
+            os.fchown(ends[number], document["uid"], -1)
+        elif mode == "null":
+            ends[number] = os.open("/dev/null", os.O_RDWR)
+    if others:
+        _hand_over(others, document["holder"])
+    for number, fd in ends.items():
+        os.dup2(fd, number)
+    return terminal
+
+
+def _hand_over(fds: dict[str, int], directory: str) -> None:
+    from _socket import AF_UNIX, SCM_RIGHTS, SOCK_DGRAM, SOL_SOCKET, socket  # type: ignore[import-not-found]
+
+    # Not by its path, which may be longer than an address can be.
+    os.chdir(directory)
+    connection = socket(AF_UNIX, SOCK_DGRAM)
+    rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds.values())
+    message = [" ".join(fds).encode()]
+    connection.sendmsg(message, [(SOL_SOCKET, SCM_RIGHTS, rights)], 0, "holder")
+    connection.close()
+    for fd in fds.values():
+        os.close(fd)
+    os.chdir("/")
+
+
 def _join(files: list[str]) -> None:
     for name in files:
         fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC)
@@ -192,16 +240,23 @@ def _protect(document: dict[str, Any]) -> None:
     if hidden:
         # Over the documents, which have been read: nobody but this process sees it there.
         mount("tmpfs", DOCUMENTS, "tmpfs", c.MS_RDONLY | _HARMLESS, "size=0,nr_inodes=1,mode=0")
+    null = open_null() if hidden else None
     for path in hidden:
         place = _system_path(root, path, document["trees"])
         if place is not None:
-            directory = os.path.isdir(f"/proc/self/fd/{place}")
-            tree = open_tree(c.AT_FDCWD, DOCUMENTS if directory else _null(), c.OPEN_TREE_CLONE)
-            mount_setattr(tree, propagation=c.MS_PRIVATE)
-            move_mount(tree, place)
-            os.close(tree)
+            _hide(place, null)
             os.close(place)
     os.close(root)
+
+
+def _hide(place: int, null: int | None) -> None:
+    if null is None or os.path.isdir(f"/proc/self/fd/{place}"):
+        tree = open_tree(c.AT_FDCWD, DOCUMENTS, c.OPEN_TREE_CLONE)
+    else:
+        tree = open_tree(null, "", c.OPEN_TREE_CLONE | c.AT_EMPTY_PATH)
+    mount_setattr(tree, propagation=c.MS_PRIVATE)
+    move_mount(tree, place)
+    os.close(tree)
 
 
 def _system_path(root: int, path: str, trees: list[str]) -> int | None:
@@ -223,11 +278,19 @@ def _system_path(root: int, path: str, trees: list[str]) -> int | None:
     return fd
 
 
-def _null() -> str:
-    status = os.stat("/dev/null")
+def open_null(path: str = "/dev/null") -> int:
+    """A descriptor (O_PATH) of the null device. The apps of a pod share its /dev: what one of them
+    puts there while another starts is never followed, nor looked up twice (CVE-2025-31133).
+
+    Raises:
+        OSError: it is something else.
+    """
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    status = os.fstat(fd)
     if status.st_mode & 0o170000 != 0o020000 or status.st_rdev != os.makedev(1, 3):
-        raise OSError("/dev/null is something else")
-    return "/dev/null"
+        os.close(fd)
+        raise OSError(f"{path} is something else")
+    return fd
 
 
 def _keep_descriptors(environment: dict[str, str] | None) -> None:
@@ -260,12 +323,12 @@ def _come_to_the_foreground() -> bool:
     return True
 
 
-def _take_terminal() -> None:
-    """Make the terminal on standard input the session's own, for job control."""
+def _take_terminal(fd: int) -> None:
+    """Make a terminal the session's own, for job control."""
     # Loaded already: the host's files are out of reach.
     from podctl.sys.calls import libc
 
-    libc.ioctl(0, 0x540E, 0)  # TIOCSCTTY
+    libc.ioctl(fd, 0x540E, 0)  # TIOCSCTTY
 
 
 def _reset_signals() -> None:
