@@ -151,7 +151,8 @@ class TestSupervisord:
     def test_the_exit_code_is_the_app_s(self, home: Home, flavor: str, tmp_path: Path) -> None:
         with self._supervised(tmp_path, _line(home, flavor, "exit 7"), "autorestart=false"):
             log = tmp_path / "log"
-            wait_until(lambda: log.exists() and "(exit status 7" in log.read_text(), "the end")
+            wait_until(lambda: log.exists() and "exited: pod" in log.read_text(), "the end")
+        assert "(exit status 7" in log.read_text()
 
 
 def test_a_pod_under_nohup_outlives_its_terminal(home: Home, flavor: str, tmp_path: Path) -> None:
