@@ -33,6 +33,7 @@ ROUNDS = 15
 TARGETS: dict[tuple[str, str], float] = {
     ("podctl run --stage1=fly", "podman run"): 0.7,
     ("podctl run --stage1=fly", "docker run"): 0.5,
+    ("podctl run --net=none", "docker run --network none"): 0.95,
     ("podctl version", "python -I -c pass"): 4.0,
     ("podctl list, 1000 pods", "podctl version"): 2.0,
     ("podctl fetch file.aci", "tar -xzf"): 1.0,
@@ -99,7 +100,7 @@ def make_busybox(work: Path) -> Path:
     image = work / "busybox"
     (image / "rootfs/bin").mkdir(parents=True)
     shutil.copy("/bin/busybox", image / "rootfs/bin/busybox")
-    for name in ("sh", "true"):
+    for name in ("sh", "true", "sleep"):
         (image / "rootfs/bin" / name).symlink_to("busybox")
     (image / "manifest").write_bytes(make_manifest("bench.example/busybox"))
     return image
@@ -133,6 +134,16 @@ def docker(work: Path) -> Iterator[list[str]]:
         daemon.wait()
 
 
+def podman_command(work: Path) -> list[str]:
+    """podman with a store of its own."""
+    # Its defaults raise limits, which takes CAP_SYS_RESOURCE; not every host has that.
+    limits = work / "containers.conf"
+    limits.write_text('[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]\n')
+    os.environ["CONTAINERS_CONF"] = str(limits)
+    podman = ["podman", "--root", str(work / "podman"), "--runroot", str(work / "podman-run")]
+    return [*podman, "--cgroup-manager=cgroupfs", "--events-backend=none"]
+
+
 def bench_start(podctl: str, work: Path) -> None:
     """Cached image, /bin/true, no network set-up on any side."""
     image = make_busybox(work)
@@ -140,12 +151,7 @@ def bench_start(podctl: str, work: Path) -> None:
     quiet("tar", "-C", image / "rootfs", "-cf", work / "rootfs.tar", ".")
     base = [podctl, "--dir", str(work / "data"), "--insecure-options=image"]
     quiet(*base, "fetch", work / "busybox.aci")
-    # Its defaults raise limits, which takes CAP_SYS_RESOURCE; not every host has that.
-    limits = work / "containers.conf"
-    limits.write_text('[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]\n')
-    os.environ["CONTAINERS_CONF"] = str(limits)
-    podman = ["podman", "--root", str(work / "podman"), "--runroot", str(work / "podman-run")]
-    podman += ["--cgroup-manager=cgroupfs", "--events-backend=none"]
+    podman = podman_command(work)
     quiet(*podman, "import", work / "rootfs.tar", "bench:1")
     with docker(work) as client:
         quiet(*client, "import", work / "rootfs.tar", "bench:1")
@@ -182,6 +188,43 @@ def bench_list(podctl: str, work: Path) -> None:
             }
         )
     )
+
+
+def bench_nspawn(podctl: str, work: Path) -> None:
+    """The default flavor: a pod's start without a network, and the memory that one takes."""
+    from bench_nspawn import compare, make_tree
+
+    image = make_busybox(work)
+    pack(image, work / "busybox.aci")
+    quiet("tar", "-C", image / "rootfs", "-cf", work / "rootfs.tar", ".")
+    base = [podctl, "--dir", str(work / "data"), "--insecure-options=image"]
+    quiet(*base, "fetch", work / "busybox.aci")
+    ours = [*base, "run", "--stage1=nspawn", "--net=none"]
+    name = "bench.example/busybox:1"
+    podman = podman_command(work)
+    quiet(*podman, "import", work / "rootfs.tar", "bench:1")
+    with docker(work) as client:
+        quiet(*client, "import", work / "rootfs.tar", "bench:1")
+        run = ["run", "--rm", "--network", "none", "bench:1", "/bin/true"]
+        report(
+            measure(
+                {
+                    "podctl run --net=none": lambda: quiet(*ours, name),
+                    "podctl run, host's users": lambda: quiet(*ours, "--private-users=no", name),
+                    "podman run --network none": lambda: quiet(*podman, *run),
+                    "docker run --network none": lambda: quiet(*client, *run),
+                }
+            )
+        )
+    make_tree(work / "tree")
+    pod = [*ours, name, "--exec=/bin/sleep", "--", "600"]
+    mine, theirs = (sizes for sizes in compare(pod, work / "tree"))
+    for what, sizes in (("pod with sleep", mine), ("systemd-nspawn --boot", theirs)):
+        shares = ", ".join(f"{command} {size}" for command, size in sorted(sizes.items()))
+        print(f"  {what:32} {sum(sizes.values()):9} KiB PSS: {shares}")
+    ratio = sum(mine.values()) / sum(theirs.values())
+    verdict = "ok" if ratio <= 1 else "MISSED"
+    print(f"  pod with sleep / systemd-nspawn --boot: {ratio:.2f} (at most 1.0) {verdict}")
 
 
 def make_large(work: Path, files: int = 10_000, size: int = 190 << 20) -> Path:
@@ -273,6 +316,7 @@ GROUPS = {
     "import": bench_import,
     "pull": bench_pull,
     "cached": bench_cached,
+    "nspawn": bench_nspawn,
 }
 
 
