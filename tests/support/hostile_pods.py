@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import podctl
 from podctl.model.isolators import Isolator
 from podctl.model.plan import UserRange
 from podctl.pods.enter import enter
@@ -14,6 +16,8 @@ from podctl.testing.pods import PodFactory, Process, Result, confined, start
 from podctl_stage1_nspawn.hooks import nspawn
 
 if TYPE_CHECKING:
+    import pytest
+
     from podctl.model.plan import PreparedPod
 
 PROGRAMS = Path(__file__).parent.parent / "isolation" / "programs"
@@ -88,3 +92,20 @@ class HostilePods:
         """End a pod at once."""
         nspawn.stage1_stop(pod=pod, force=True)
         return process.wait()
+
+
+def weaken(monkeypatch: pytest.MonkeyPatch, directory: Path, file: str, old: str, new: str) -> None:
+    """Have pods started by a launcher of podctl that lacks something: the control of a test.
+
+    Args:
+        directory: where the changed copy of the package may lie.
+        file: below the package.
+        old, new: text that stands there once, and what it becomes.
+    """
+    package = Path(podctl.__path__[0])
+    copy = directory / "weakened"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__", "testing"))
+    text = (copy / file).read_text()
+    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {file}"
+    (copy / file).write_text(text.replace(old, new))
+    monkeypatch.setattr("podctl_stage1_nspawn.stage1._package", lambda: str(copy))
