@@ -465,6 +465,43 @@ ISOLATION = {
     ),
 }
 
+LIMITS = {
+    "memory": Case(
+        "head -c 100000000 /dev/zero | tail -c 100000000 >/dev/null; echo $?",
+        app=("--memory=32M",),
+        out="137\n",
+        err=re.compile(r"(Killed\n)?"),
+        needs="isolator resource/memory",
+    ),
+    "a capability less": Case(
+        "chown 1 /srv/data/file",
+        app=("--caps-remove=CAP_CHOWN",),
+        code=1,
+        err=said("Operation not permitted"),
+        needs="isolator os/linux/capabilities-remove-set",
+    ),
+    "capabilities that are kept": Case(
+        "grep CapEff /proc/self/status",
+        app=("--caps-retain=CAP_CHOWN,CAP_KILL",),
+        out="CapEff:\t0000000000000021\n",
+        needs="isolator os/linux/capabilities-retain-set",
+    ),
+    "system calls that are taken away": Case(
+        "mkdir /x",
+        app=("--seccomp=mode=remove,errno=EACCES,mkdir,mkdirat",),
+        code=1,
+        err=said("Permission denied"),
+        needs="isolator os/linux/seccomp-remove-set",
+    ),
+    "a score for the killer": Case(
+        "cat /proc/self/oom_score_adj",
+        app=("--oom-score-adj=500",),
+        out="500\n",
+        needs="isolator os/linux/oom-score-adj",
+    ),
+    "a limit that is none": Case("true", app=("--memory=16m",), code=254, err=said("4096")),
+}
+
 OUTPUT = {
     "by its name": Case(
         "echo out >/dev/stdout; echo err >/dev/stderr; echo fd >/proc/self/fd/1",
@@ -499,6 +536,7 @@ TABLE: dict[str, Case] = {
         ("names", NAMES),
         ("ends", ENDS),
         ("isolation", ISOLATION),
+        ("limits", LIMITS),
         ("output", OUTPUT),
         ("input", INPUT),
     )
