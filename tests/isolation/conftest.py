@@ -17,8 +17,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from box_world import World
+
 ROOT = Path(__file__).parent.parent.parent
 VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+TRAP = "hostile.example/trap"
 
 #: somebody who may call podctl through sudo
 MALLORY = 12345
@@ -119,3 +123,58 @@ def surroundings() -> Iterator[Surroundings]:
         yield Surroundings(home, top / "marker")
     finally:
         shutil.rmtree(top)
+
+
+#: code that tells of itself when somebody runs it, by name below the root filesystem of an image
+TRAP_MARK = "run where it must not"
+TRAPS = {
+    "etc/ld.so.preload": "/lib/evil.so\n",
+    "etc/nsswitch.conf": "passwd: evil\ngroup: evil\n",
+    "lib/libnss_evil.so.2": "\x7fELF",
+    "lib/evil.so": "\x7fELF",
+    "sitecustomize.py": f"raise SystemExit('{TRAP_MARK}')\n",
+    "usr/lib/python3/dist-packages/usercustomize.py": f"raise SystemExit('{TRAP_MARK}')\n",
+    "usr/bin/modprobe": f"#!/bin/sh\necho {TRAP_MARK}\n",
+    "usr/bin/systemd-notify": f"#!/bin/sh\necho {TRAP_MARK}\n",
+    "usr/bin/setpriv": f"#!/bin/sh\necho {TRAP_MARK}\n",
+    "usr/lib/locale/locale-archive": "evil",
+    "etc/systemd/nspawn/podctl.nspawn": "[Exec]\nPrivateUsers=no\n",
+}
+
+
+def set_traps(root: Path) -> None:
+    """Plant them, and the programs of the tests, in a root filesystem."""
+    from hostile_pods import compile_program
+
+    for name, text in TRAPS.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    compile_program("push", str(root / "bin" / "push"))
+
+
+@pytest.fixture(scope="session")
+def trapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with an image full of traps, called `TRAP`."""
+    import box_images
+    from box_world import World
+
+    top = tmp_path_factory.mktemp("trapped")
+    top.chmod(0o755)
+    world = World(top, top / "data")
+    world.must("fetch", str(box_images.make(top / "trap.aci", TRAP, set_traps)))
+    return top / "data"
+
+
+@pytest.fixture
+def world(trapped: Path, tmp_path: Path) -> Iterator[World]:
+    """That data directory without pods; whatever is run in it leaves nothing on the host."""
+    from box_world import World
+
+    tmp_path.chmod(0o755)
+    world = World(tmp_path, trapped)
+    yield world
+    world.end()
+    world.collect()
+    assert world.left() == []
