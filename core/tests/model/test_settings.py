@@ -8,6 +8,7 @@ from podctl.errors import UsageError
 from podctl.model import isolators as iso
 from podctl.model.isolators import make_isolator
 from podctl.model.settings import APP_FLAGS, AppSettings, parse_settings
+from podctl.model.streams import Streams
 from podctl.model.volumes import Mount
 
 
@@ -40,7 +41,7 @@ def test_every_flag() -> None:
         "--user-label=l=",
         "--environment=A=b",
         "--signature=/x.asc",
-        "--stdin=tty",
+        "--stdin=stream",
         "--stdout=stream",
         "--stderr=null",
     )
@@ -58,9 +59,7 @@ def test_every_flag() -> None:
         user_labels={"l": ""},
         environment={"A": "b"},
         signature="/x.asc",
-        stdin="tty",
-        stdout="stream",
-        stderr="null",
+        streams=Streams("stream", "stream", "null"),
     )
 
 
@@ -135,6 +134,7 @@ def test_isolator_flags(word: str, name: str, value: object) -> None:
         (["--seccomp=mode=retain,mode=remove,read"], "not understood"),
         (["--seccomp=mode=retain,errno=NOPE,read"], "errno"),
         (["--seccomp=mode=retain,READ"], "seccomp entry"),
+        (["--stdin=tty", "--stdout=stream"], "either a tty or streams to attach to, not both"),
         (["--stdin=log"], "--stdin 'log' must be one of: null, tty, stream"),
         (["--stdout=file"], "--stdout 'file' must be one of"),
         (["--mount=volume=a"], "target is required"),

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "top": ("top", "List the processes of a pod"),
     "stats": ("stats", "Show what pods use"),
     "enter": ("enter", "Run a command inside a running pod"),
+    "attach": ("attach", "Connect to the terminal or the streams of an app"),
     "exec": ("exec", "Run a command inside a running pod, as docker's exec"),
     "cp": ("cp", "Copy files out of a pod or into it"),
     "app": ("", "Change the apps of a running pod"),
@@ -66,8 +67,9 @@ IMAGE_COMMANDS: dict[str, tuple[str, str]] = {
 
 #: commands that rkt has
 _OF_RKT = frozenset({
-    "app", "cat-manifest", "completion", "config", "enter", "export", "fetch", "gc", "help",
-    "image", "list", "prepare", "rm", "run", "run-prepared", "status", "stop", "trust", "version",
+    "app", "attach", "cat-manifest", "completion", "config", "enter", "export", "fetch", "gc",
+    "help", "image", "list", "prepare", "rm", "run", "run-prepared", "status", "stop", "trust",
+    "version",
 })  # fmt: skip
 
 

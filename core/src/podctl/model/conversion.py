@@ -14,12 +14,16 @@ from podctl.errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from podctl.model.streams import Streams
+
 ANNOTATION = "appc.io/docker/"
 REPOSITORY = f"{ANNOTATION}repository"
 STOP_SIGNAL = f"{ANNOTATION}stopsignal"
 STOP_TIMEOUT = f"{ANNOTATION}stoptimeout"
 #: the app says by itself when it is ready (sd_notify(3)); rkt's name
 NOTIFIES = "appc.io/executor/supports-systemd-notify"
+#: an app's standard streams; rkt's name, that of a stream follows. No image decides on them.
+STREAMS = "coreos.com/rkt/stage2/"
 #: what a pod keeps of its images, since it outlives them
 KEPT = (REPOSITORY, STOP_SIGNAL, STOP_TIMEOUT, NOTIFIES)
 _SIGTERM = 15
@@ -29,18 +33,34 @@ def kept_annotations(image: Mapping[str, str], own: Mapping[str, str]) -> dict[s
     """The annotations of an app: its own, and before them what decides how its image runs.
 
     Raises:
-        InvalidInput: a signal or a time is none.
+        InvalidInput: a signal, a time or a stream's mode is none.
     """
     annotations = {name: image[name] for name in KEPT if name in image} | dict(own)
     stop_signal(annotations)
     stop_timeout(annotations)
     notifies(annotations)
+    streams(annotations)
     return annotations
 
 
 def is_converted(annotations: Mapping[str, str]) -> bool:
     """Whether Docker's rules hold where they differ from appc's."""
     return REPOSITORY in annotations
+
+
+def streams(annotations: Mapping[str, str]) -> Streams | None:
+    """What the app's standard streams are; None for the pod's.
+
+    Raises:
+        InvalidInput: one is of no known mode, or they exclude each other.
+    """
+    given = {name: mode for name, mode in annotations.items() if name.startswith(STREAMS)}
+    if not given:
+        return None
+    from podctl.model.streams import DEFAULT, streams_of
+
+    found = streams_of(given)
+    return None if found == DEFAULT else found
 
 
 def notifies(annotations: Mapping[str, str]) -> bool:

@@ -14,6 +14,8 @@ from podctl.model.confinement import UNCONFINED, Confinement
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from podctl.model.streams import Streams
+
 
 class UserRange(NamedTuple):
     """The host's ids that those of a pod are, in a user namespace: 0 is `base`."""
@@ -140,6 +142,21 @@ class Account(NamedTuple):
     groups: tuple[int, ...] = ()
 
 
+class Connections(NamedTuple):
+    """Where an app's streams lead, if not all of them where the pod's do.
+
+    Args:
+        streams: what each of them is.
+        outside: host directory of the socket at which the launcher hands over our ends of the app's
+            terminal or pipes.
+        inside: the same directory as the launcher sees it.
+    """
+
+    streams: Streams
+    outside: str
+    inside: str
+
+
 class AppLaunch(NamedTuple):
     """One app of a pod whose first process is not the app itself.
 
@@ -159,6 +176,7 @@ class AppLaunch(NamedTuple):
         takes_sockets: whether it gets the sockets that were passed to the pod (sd_listen_fds(3)).
         streams: host directory where the pod's first process looks for FIFOs named `stdout` and
             `stderr` before it starts the app, to connect it to them; None where it does not.
+        connections: None where the app has the pod's streams.
     """
 
     name: str
@@ -175,6 +193,7 @@ class AppLaunch(NamedTuple):
     confinement: Confinement = UNCONFINED
     takes_sockets: bool = False
     streams: str | None = None
+    connections: Connections | None = None
 
 
 class LaunchPlan(NamedTuple):
@@ -338,6 +357,7 @@ class PreparedApp(NamedTuple):
         stop_timeout: seconds that its image gives the app to end; None if it says nothing.
         notifies: whether the app tells its supervisor when it is ready (sd_notify(3)).
         confinement: what its isolators and podctl's defaults hold it to.
+        streams: what its standard streams are; None for the pod's.
     """
 
     name: str
@@ -355,6 +375,7 @@ class PreparedApp(NamedTuple):
     stop_timeout: int | None = None
     notifies: bool = False
     confinement: Confinement = UNCONFINED
+    streams: Streams | None = None
 
 
 class PreparedPod(NamedTuple):

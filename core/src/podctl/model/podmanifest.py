@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from podctl.errors import UsageError
 from podctl.model import jsontext
-from podctl.model.conversion import is_converted, notifies, stop_signal, stop_timeout
+from podctl.model.conversion import is_converted, notifies, stop_signal, stop_timeout, streams
 from podctl.model.fields import Fields
 from podctl.model.isolators import Isolator, isolators_value, parse_isolators
 from podctl.model.labels import labels_from_pairs
@@ -31,6 +31,8 @@ from podctl.model.volumes import Mount, Volume, mount_value, parse_mount, volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from podctl.model.streams import Streams
 
 _POD_KEYS = "acVersion acKind apps volumes isolators annotations ports userAnnotations userLabels"
 _APP_KEYS = "name image app readOnlyRootFS mounts annotations"
@@ -80,6 +82,11 @@ class RuntimeApp(NamedTuple):
     def notifies(self) -> bool:
         """Whether it says when it is ready. Raises InvalidInput for no boolean."""
         return notifies(self.annotations)
+
+    @property
+    def streams(self) -> Streams | None:
+        """What its standard streams are; None for the pod's. Raises InvalidInput for no mode."""
+        return streams(self.annotations)
 
 
 class PodManifest(NamedTuple):

@@ -16,6 +16,7 @@ from podctl.model.words import environment_from_texts, optional_integer, parse_b
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from podctl.model.streams import Streams
     from podctl.model.volumes import Mount
 
 #: flag -> whether it takes a value as the next word; else `--flag` or `--flag=BOOLEAN`.
@@ -52,12 +53,6 @@ ALIASES = {
     "--oom-score-adjust": "--oom-score-adj",
 }
 
-_STREAMS = {
-    "--stdin": ("null", "tty", "stream"),
-    "--stdout": ("null", "log", "tty", "stream"),
-    "--stderr": ("null", "log", "tty", "stream"),
-}
-
 #: bytes; less is a slip like `16m`, which reads as 16 thousandths of a byte.
 _MIN_MEMORY = 4096
 
@@ -82,9 +77,7 @@ class AppSettings(NamedTuple):
     environment: Mapping[str, str] = NOTHING
     isolators: tuple[Isolator, ...] = ()
     signature: str | None = None
-    stdin: str = "null"
-    stdout: str = "log"
-    stderr: str = "log"
+    streams: Streams | None = None
 
     def apply_isolators(self, image: Sequence[Isolator]) -> tuple[Isolator, ...]:
         """The isolators in force: the image's, replaced where the user gave some of that name.
@@ -135,9 +128,7 @@ def parse_settings(flags: Sequence[tuple[str, str]]) -> AppSettings:
         environment=environment_from_texts(values.get("--environment", ()), "--environment"),
         isolators=_isolators(last),
         signature=_last(last, "--signature", _not_empty),
-        stdin=_stream(last, "--stdin", "null"),
-        stdout=_stream(last, "--stdout", "log"),
-        stderr=_stream(last, "--stderr", "log"),
+        streams=_streams(last),
     )
 
 
@@ -162,11 +153,19 @@ def _principal(text: str, flag: str) -> str:
     return text
 
 
-def _stream(values: Mapping[str, str], flag: str, default: str) -> str:
-    mode = values.get(flag, default)
-    if mode not in _STREAMS[flag]:
-        raise UsageError(f"{flag} {mode!r} must be one of: {', '.join(_STREAMS[flag])}")
-    return mode
+def _streams(values: Mapping[str, str]) -> Streams | None:
+    if not any(f"--{name}" in values for name in ("stdin", "stdout", "stderr")):
+        return None
+    from podctl.model.streams import MODES, Streams
+
+    given = {name: values[f"--{name}"] for name in MODES if f"--{name}" in values}
+    for name, mode in given.items():
+        if mode not in MODES[name]:
+            raise UsageError(f"--{name} {mode!r} must be one of: {', '.join(MODES[name])}")
+    try:
+        return Streams(**given).check()
+    except InvalidInput as error:
+        raise UsageError(error.message) from None
 
 
 def parse_gids(text: str) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from podctl.errors import Refused
+from podctl.errors import PodStateError, Refused
 from podctl.pods.appfiles import AppFiles
 from podctl.pods.appstate import MARKS
 from podctl.pods.attaching import attach
@@ -19,6 +19,7 @@ from podctl.pods.prepared import assemble
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from podctl.model.plan import AppLaunch
     from podctl.model.podmanifest import PodManifest
     from podctl.pods.compose import PodImage, PodSettings, Requested
     from podctl.pods.directories import PodDirectories
@@ -96,3 +97,21 @@ def _make(
     events(say).app_adding(pod, launch)
     groups = make_added_groups(held.pod.directory, launch)
     attach(held.flavor.root(pod), launch, f"podctl-{held.pod.uuid}", pod.users, groups)
+    if launch.connections is not None:
+        _hold(held, launch)
+
+
+def _hold(held: MutablePod, launch: AppLaunch) -> None:
+    import os
+
+    from podctl.pods.holding import hold
+    from podctl.sys import procs
+
+    instance = procs.read_instance(held.pod.directory)
+    pidfd = None if instance is None else procs.open_instance(instance)
+    if pidfd is None:
+        raise PodStateError(f'pod "{held.pod.uuid}" is not running any more')
+    try:
+        hold(launch, held.pod.directory, pidfd)
+    finally:
+        os.close(pidfd)

@@ -14,6 +14,7 @@ from podctl.pods.appstate import forget_state, mark_created
 from podctl.pods.confining import records_to_bytes
 from podctl.pods.directories import MANIFEST, CreationMask
 from podctl.pods.grouping import end_added
+from podctl.pods.holding import end as end_holder
 from podctl.pods.prepare import make_root, make_volumes, needs_of
 from podctl.pods.prepared import (
     CONFINEMENT,
@@ -107,6 +108,7 @@ class AppFiles:
             from podctl.pods.attaching import detach
 
             detach(self._pod_root(), app)
+        end_holder(self._directory, app)
         forget_state(self._directory, app)
         self._held.flavor.app_rm(self._held.prepared, app)
         for name in (f"overlay/{app}", f"rootfs/{app}"):

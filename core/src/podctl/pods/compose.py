@@ -128,6 +128,7 @@ def complete_given(manifest: PodManifest, images: Sequence[PodImage], say: Say) 
 def _runtime_app(one: Requested, pod: PodSettings) -> RuntimeApp:
     image, settings = one.found.image, one.settings
     _check_runnable(image)
+    streams = {} if settings.streams is None else settings.streams.annotations()
     return RuntimeApp(
         name=settings.name or _default_name(image),
         image_id=one.found.record.key,
@@ -136,7 +137,7 @@ def _runtime_app(one: Requested, pod: PodSettings) -> RuntimeApp:
         app=_section(image, settings, one.arguments, pod.environment),
         read_only_root_fs=settings.read_only_root_fs,
         mounts=merge_mounts(pod.mounts, settings.mounts),
-        annotations=kept_annotations(image.annotations, settings.annotations),
+        annotations=kept_annotations(image.annotations, {**settings.annotations, **streams}),
     )
 
 

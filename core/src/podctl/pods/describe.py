@@ -53,6 +53,8 @@ def _describe_app(app: AppLaunch) -> list[str]:
     lines += [f"the pod's {tree}" for tree in app.trees]
     lines.append(f"root: {app.root}{', read-only' if app.read_only_root else ''}")
     lines.append(f"working directory: {app.working_directory}")
+    if app.connections is not None:
+        lines += [f"{name}: {mode}" for name, mode in app.connections.streams._asdict().items()]
     for name, argv in app.handlers.items():
         lines.append(f"{name}: " + " ".join(_quote(word) for word in argv))
     return lines + _describe_process(app)
@@ -94,6 +96,7 @@ def _app_to_json(app: AppLaunch) -> dict[str, object]:
         "environment": dict(app.environment),
         "argv": list(app.argv),
         "handlers": {name: list(argv) for name, argv in app.handlers.items()},
+        "streams": None if app.connections is None else app.connections.streams._asdict(),
     }
 
 

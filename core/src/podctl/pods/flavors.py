@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from podctl.config import Stage1
     from podctl.model.plan import FlavorDescription
-    from podctl.model.podmanifest import PodManifest
+    from podctl.model.podmanifest import PodManifest, RuntimeApp
     from podctl.plugins import FlavorHandle
 
 DEFAULT = "nspawn"
@@ -153,9 +153,20 @@ def refuse_manifest(
     if manifest.ports and "port" not in description.options:
         raise Refused(f"flavor {description.name} does not publish ports", hint=_CHOOSE)
     _refuse_isolators(description, "the pod", [one.name for one in manifest.isolators], frozenset())
+    for app in manifest.apps:
+        refuse_pod(description, options=dict.fromkeys(_stream_options(app), ""))
     for app in manifest.apps if not description.confines else ():
         names = [one.name for one in (app.app.isolators if app.app else ())]
         _refuse_isolators(description, f'app "{app.name}"', names, insecure)
+
+
+def _stream_options(app: RuntimeApp) -> list[str]:
+    """Streams that are something else than the default, as options."""
+    if app.streams is None:
+        return []
+    from podctl.model.conversion import STREAMS
+
+    return [name.removeprefix(STREAMS) for name in app.streams.annotations()]
 
 
 def _refuse_isolators(

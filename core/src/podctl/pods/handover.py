@@ -71,6 +71,9 @@ def hand_over(
     document["trees"] = list(app.trees)
     document["read_only"] = app.read_only_root
     document["sockets"] = app.takes_sockets
+    if app.connections is not None:
+        document["streams"] = tuple(app.connections.streams)
+        document["holder"] = app.connections.inside
     document["handlers"] = {
         name: (find_program(app_fd, argv[0], app.environment, "/"), list(argv))
         for name, argv in app.handlers.items()

@@ -57,6 +57,7 @@ def launch(plan: LaunchPlan, pod: PreparedPod, lock_fd: int | None) -> NoReturn:
     check_standard_descriptors()
     if lock_fd is not None:
         _check_lock(lock_fd)
+    _hold_streams(plan, pod)
     os.umask(0o022)
     os.chdir("/")
     _new_namespaces(plan.namespaces)
@@ -134,6 +135,19 @@ def _build(plan: LaunchPlan, name: str, users: MappedUsers | None, groups: AppGr
     if plan.enters_root:
         return root_fd
     return os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _hold_streams(plan: LaunchPlan, pod: PreparedPod) -> None:
+    """Whoever attaches to an app finds somebody there; started here, outside of the pod's mount
+    namespace, and gone with this process."""
+    apps = [app for app in plan.apps if app.connections is not None]
+    if apps:
+        from podctl.pods.holding import hold
+
+        pidfd = os.pidfd_open(os.getpid())
+        for app in apps:
+            hold(app, pod.directory, pidfd)
+        os.close(pidfd)
 
 
 def _close_input() -> None:

@@ -27,6 +27,8 @@ CONFINEMENT = "confinement.json"
 ROOTS = "roots.json"
 VOLUMES = "sharedVolumes"
 _MAX_FILE = 4 << 20
+#: TERM of a terminal that whoever attaches brings; docker's choice
+_ANY_TERMINAL = "xterm"
 
 
 class RunSettings(NamedTuple):
@@ -183,13 +185,21 @@ def _app(
         mounts=_binds(directory, app, volumes),
         read_only_rootfs=app.read_only_root_fs,
         environment=effective(
-            app.name, section.environment, terminal=terminal, login=app.converted
+            app.name,
+            section.environment,
+            terminal=terminal or _own_terminal(app),
+            login=app.converted,
         ),
         make_working_directory=app.converted,
         stop_signal=app.stop_signal,
         stop_timeout=app.stop_timeout,
         notifies=app.notifies,
+        streams=app.streams,
     )
+
+
+def _own_terminal(app: RuntimeApp) -> str | None:
+    return _ANY_TERMINAL if app.streams is not None and "tty" in app.streams else None
 
 
 def _held(app: PreparedApp, record: Confinement | None) -> PreparedApp:
@@ -216,9 +226,7 @@ def _binds(directory: str, app: RuntimeApp, volumes: Mapping[str, Volume]) -> tu
         recursive = volume.recursive is not False
         source = volume.source or empty_volume(directory, app.name, mount)
         binds.append(
-            Bind(
-                source, target, recursive=recursive, read_only=read_only, scratch=_scratch(volume)
-            )
+            Bind(source, target, recursive=recursive, read_only=read_only, scratch=_scratch(volume))
         )
     return tuple(sorted(binds, key=lambda bind: bind.target))
 

@@ -13,13 +13,14 @@ import select
 import signal
 import termios
 import tty
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from podctl.sys.files import flush_streams, write_all
 from podctl.sys.results import describe_error, read_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _CHUNK = 1 << 14
 _SIZE = 8  # bytes of struct winsize
@@ -49,7 +50,7 @@ def run_on_terminal(function: Callable[[], object], *, with_input: bool, session
         _become(function, controller, side, failure_end, session=session)
     os.close(side)
     os.close(failure_end)
-    with _Raw(with_input):
+    with raw_terminal(with_input):
         _relay(controller, child, with_input=with_input)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     error = read_error(failure, "the command")
@@ -75,30 +76,34 @@ def _become(
         os._exit(254)
 
 
-class _Raw:
-    """Our terminal passes every key on while the context lasts."""
+@contextmanager
+def raw_terminal(wanted: bool) -> Iterator[None]:
+    """Our terminal, if there is one and it is `wanted`, passes every key on while this lasts."""
+    if not wanted or not os.isatty(0):
+        yield
+        return
+    before = termios.tcgetattr(0)
+    tty.setraw(0, termios.TCSANOW)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
 
-    def __init__(self, wanted: bool) -> None:
-        self._wanted = wanted and os.isatty(0)
 
-    def __enter__(self) -> None:
-        if self._wanted:
-            self._before = termios.tcgetattr(0)
-            tty.setraw(0, termios.TCSANOW)
-
-    def __exit__(self, *_exception: object) -> None:
-        if self._wanted:
-            termios.tcsetattr(0, termios.TCSADRAIN, self._before)
+def terminal_size() -> bytes | None:
+    """Our terminal's struct winsize; None where there is no terminal."""
+    for fd in (0, 1, 2):
+        try:
+            return fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * _SIZE)
+        except OSError:
+            continue
+    return None
 
 
 def _copy_size(controller: int) -> None:
-    for fd in (0, 1, 2):
-        try:
-            size = fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * _SIZE)
-        except OSError:
-            continue
+    size = terminal_size()
+    if size is not None:
         fcntl.ioctl(controller, termios.TIOCSWINSZ, size)
-        return
 
 
 def _relay(controller: int, child: int, *, with_input: bool) -> None:

@@ -178,7 +178,7 @@ def _connect(document: dict[str, Any]) -> int:
 
 
 def _hand_over(fds: dict[str, int], directory: str) -> None:
-    from _socket import AF_UNIX, SCM_RIGHTS, SOCK_DGRAM, SOL_SOCKET, socket  # type: ignore[import-not-found]
+    from _socket import AF_UNIX, SCM_RIGHTS, SOCK_DGRAM, SOL_SOCKET, socket
 
     # Not by its path, which may be longer than an address can be.
     os.chdir(directory)

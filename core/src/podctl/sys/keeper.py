@@ -23,6 +23,7 @@ if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from podctl.sys.logfiles import Drain  # noqa: E402
+from podctl.sys.resident import stay_alive  # noqa: E402
 
 #: what the starter says of the pod (`verdict`)
 STARTED, FAILED, ABANDONED = b"s", b"f", b"a"
@@ -70,7 +71,7 @@ def main(words: Sequence[str]) -> int:
     if orders.forward:
         code = _attend(orders.child)
     else:
-        _stay_alive()
+        stay_alive()
         verdict = os.read(orders.verdict, 1)
         if verdict == ABANDONED:
             return _exit_code(os.waitpid(orders.child, 0)[1])
@@ -214,19 +215,6 @@ def _write_keepers(pod_fd: int, pids: Sequence[int]) -> None:
     try:
         _replace(pod_fd, ".", "keeper", b"".join(lines))
     except OSError:
-        return
-
-
-def _stay_alive() -> None:
-    """The app's output would stop or kill it (SIGPIPE) without us: end with the pod only."""
-    for number in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM):
-        _signal.signal(number, _signal.SIG_IGN)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-    try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("-1000")
-    except OSError:
-        # Without CAP_SYS_RESOURCE the value may not go down.
         return
 
 

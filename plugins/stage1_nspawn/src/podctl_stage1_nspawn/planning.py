@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, cast
 from podctl.errors import Refused
 from podctl.model.confinement import UNCONFINED, Confinement
 from podctl.model.isolators import effective_capabilities, no_new_privileges
-from podctl.model.plan import Account, AppLaunch, Directory, Identity, LaunchPlan, Overlay
+from podctl.model.plan import (
+    Account,
+    AppLaunch,
+    Connections,
+    Directory,
+    Identity,
+    LaunchPlan,
+    Overlay,
+)
 from podctl.model.rootsteps import file_steps, is_below, volume_steps
 from podctl.sys.devices import brings_devices
 from podctl_stage1_nspawn import machined, supervision
 from podctl_stage1_nspawn.host import NSPAWN, SETPRIV, SHELL
 from podctl_stage1_nspawn.refusals import NAME, refuse_unsupported
-from podctl_stage1_nspawn.stage1 import ROOT, RUN, app_root, stage1_steps
+from podctl_stage1_nspawn.stage1 import ROOT, RUN, RUN_INSIDE, app_root, stage1_steps
 
 if TYPE_CHECKING:
     from podctl.model.manifest import App
@@ -177,7 +185,15 @@ def _app(pod: PreparedPod, prepared: PreparedApp) -> AppLaunch:
         confinement=confinement(prepared),
         takes_sockets=supervision.takes_sockets(pod, prepared),
         streams=f"{pod.directory}/{RUN}/{prepared.name}",
+        connections=_connections(pod, prepared),
     )
+
+
+def _connections(pod: PreparedPod, prepared: PreparedApp) -> Connections | None:
+    if prepared.streams is None:
+        return None
+    outside = f"{pod.directory}/{RUN}/{prepared.name}"
+    return Connections(prepared.streams, outside, f"{RUN_INSIDE}/{prepared.name}")
 
 
 def _app_steps(pod: PreparedPod, app: PreparedApp) -> tuple[Step, ...]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 NAME = "nspawn"
 #: pod options carried out
 OPTIONS = frozenset({"dns", "dns-search", "dns-opt", "dns-domain", "event-handlers", "hosts-entry",
-                     "hostname", "private-users"})  # fmt: skip
+                     "hostname", "private-users", "stdin", "stdout", "stderr"})  # fmt: skip
 #: enforced by records of podctl.model.confinement
 ISOLATORS = frozenset({
     "os/linux/no-new-privileges", "os/linux/capabilities-retain-set",
@@ -49,6 +49,12 @@ def refuse_unsupported(pod: PreparedPod) -> None:
             hint="leave out --private-users or --net=host",
         )
     for prepared in pod.apps:
+        if pod.interactive and prepared.streams is not None:
+            raise Refused(
+                f'app "{prepared.name}" has streams of its own, and --interactive connects it to '
+                "ours",
+                hint="leave out --interactive, and attach to the app",
+            )
         for mount in prepared.mounts:
             refuse_target(mount.target)
             _refuse_read_only_device(prepared, mount)

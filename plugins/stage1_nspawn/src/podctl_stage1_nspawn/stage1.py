@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: below the pod's directory
 ROOT, STATUS, RUN = "stage1", "status", "supervisor"
+#: that last one, as the pod's first process sees it
+RUN_INSIDE = "/podctl/run"
 #: as of supervisor.sh; no app can be called so
 REQUESTS, READY = f"{RUN}/_requests", f"{RUN}/_ready"
 #: directories of the root that are links into /usr (or directories, on a host where they are)
@@ -84,7 +86,7 @@ def stage1_steps(pod: PreparedPod, hostname: str) -> tuple[Step, ...]:
     made.append(WriteFile("/podctl/supervisor", _supervisor()))
     launch = f'#!/bin/sh\nexec {" ".join(launcher())} "$@"\n'
     made.append(WriteFile("/podctl/launch", launch, mode=0o755))
-    made.append(Bind(f"{pod.directory}/{RUN}", "/podctl/run", propagation="private"))
+    made.append(Bind(f"{pod.directory}/{RUN}", RUN_INSIDE, propagation="private"))
     made.append(Bind(f"{pod.directory}/{STATUS}", "/podctl/status", propagation="private"))
     return tuple(made)
 
