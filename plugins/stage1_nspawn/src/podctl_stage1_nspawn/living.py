@@ -29,15 +29,27 @@ def stop(pod: PreparedPod, *, force: bool) -> None:
         return
     try:
         if force:
-            leader = leader_of(instance.pid)
-            if leader is not None:
-                # The end of the first process is the end of all in its process namespace.
-                os.kill(leader, signal.SIGKILL)
+            _kill(instance.pid, pidfd)
         else:
             _note_stop(pod)
-        procs.send(pidfd, signal.SIGKILL if force else signal.SIGTERM)
+            procs.send(pidfd, signal.SIGTERM)
     finally:
         os.close(pidfd)
+
+
+def _kill(nspawn: int, pidfd: int) -> None:
+    """systemd-nspawn goes before the pod's first process, whose end it would report as a failure of
+    its own, with another exit code."""
+    leader = leader_of(nspawn)
+    started = None if leader is None else procs.start_time(leader)
+    procs.send(pidfd, signal.SIGKILL)
+    if leader is None or started is None:
+        return
+    first = procs.open_process(procs.Process(leader, started))
+    if first is not None:
+        # The end of the first process is the end of all in its process namespace.
+        procs.send(first, signal.SIGKILL)
+        os.close(first)
 
 
 def _note_stop(pod: PreparedPod) -> None:
