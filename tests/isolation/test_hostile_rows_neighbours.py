@@ -132,6 +132,8 @@ def test_x21_nothing_of_the_host_is_in_sight(
     for word in (pods.factory.directory, "SECRET_OF_THE_CALLER", "hush", "podctl/run"):
         assert word not in done.out
     assert "/stage1" not in done.out
+    # Nor the control groups that podctl was called in.
+    assert " /.." not in done.out
 
 
 @pytest.mark.parametrize(("user", "sees"), [("web", False), ("0", True)])

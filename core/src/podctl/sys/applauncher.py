@@ -42,7 +42,7 @@ _STREAMS = ("stdin", "stdout", "stderr")
 
 #: exit codes of a program that is missing, or none
 _NOT_FOUND, _NOT_EXECUTABLE, _OURS = 127, 126, 254
-_ENOENT = 2
+_ENOENT, _EINVAL = 2, 22
 #: of cgroup v1: what says something of the app
 _CONTROLLERS = frozenset({"blkio", "cpu", "cpuacct", "cpuset", "devices", "memory", "pids"})
 _HARMLESS = c.MS_NOSUID | c.MS_NODEV | c.MS_NOEXEC
@@ -206,6 +206,12 @@ def _show_groups(target: str) -> None:
     with open("/proc/self/cgroup") as file:
         names = [line.split(":", 2)[1] for line in file]
     shown = [name for name in names if _CONTROLLERS.intersection(name.split(","))]
+    try:
+        # systemd-nspawn's, whose lines in mountinfo name groups of the host.
+        umount2(target, c.MNT_DETACH)
+    except OSError as error:
+        if error.errno != _EINVAL:  # it is no mount point
+            raise
     # Also below cgroup v2, which is not mounted on itself (EBUSY).
     mount("tmpfs", target, "tmpfs", _HARMLESS, "mode=755,size=64k")
     if not shown:
