@@ -129,7 +129,8 @@ def abstract() -> set[str]:
 def test_x17_podctl_has_no_abstract_socket(world: World) -> None:
     before = abstract()
     pods = [world.start(NSPAWN, *flags, TRAP, *UP).ready().uuid for flags in ([], ["--net=host"])]
-    pods.append(world.must("run", "--detach", NSPAWN, TRAP, *UP).split()[-1])
+    for flags in ([], ["--stdin=stream"]):
+        pods.append(world.must("run", "--detach", NSPAWN, TRAP, *flags, *UP).split()[-1])
     for uuid in pods:
         world.must("enter", uuid, "/bin/true")
     assert abstract() == before
@@ -150,6 +151,13 @@ def test_x17_only_a_pod_with_the_host_s_network_reaches_the_host_s_abstract_sock
         line = ["run", NSPAWN, f"--net={network}", TRAP, "--exec=/bin/grep"]
         done = world.podctl(*line, "--", "-c", name, "/proc/net/unix")
     assert (done.out == b"1\n") == reached
+
+
+def test_x2_an_app_that_can_be_attached_to_has_three_descriptors(world: World) -> None:
+    script = "cd /proc/self/fd; for fd in *; do readlink $fd; done; true"
+    line = (NSPAWN, TRAP, "--stdin=stream", "--exec=/bin/sh", "--", "-c", script)
+    kinds = [line.split(":")[0] for line in world.must("run", *line).split()]
+    assert kinds == ["pipe"] * 3
 
 
 def test_s3_others_see_nothing_of_a_pod(world: World) -> None:
