@@ -22,7 +22,11 @@ def test_nothing_said_changes_nothing() -> None:
     settings = of()
     assert settings == AppSettings()
     image = (make_isolator(iso.CPU_SHARES, 2), make_isolator("x", 1))
-    assert settings.apply_isolators(image) == image
+    assert settings.apply_isolators(image) == _of_image(image)
+
+
+def _of_image(isolators: tuple[iso.Isolator, ...]) -> tuple[iso.Isolator, ...]:
+    return tuple(one._replace(of_image=True) for one in isolators)
 
 
 def test_every_flag() -> None:
@@ -167,7 +171,8 @@ def test_given_isolators_replace_the_images() -> None:
         iso.SECCOMP_REMOVE,
     ]
     assert iso.find(applied, iso.MEMORY) == {"limit": "42Mi"}
-    assert of("--cpu=1").apply_isolators(image)[:4] == image
+    assert of("--cpu=1").apply_isolators(image)[:4] == _of_image(image)
+    assert not any(one.of_image for one in applied[1:])
 
 
 def test_every_flag_of_the_table_is_understood() -> None:
@@ -182,6 +187,7 @@ def test_every_flag_of_the_table_is_understood() -> None:
         "--stdout": "null",
         "--stderr": "null",
         "--oom-score-adj": "5",
+        "--no-new-privileges": "false",
     }
     pairs = ("--annotation", "--user-annotation", "--user-label", "--environment")
     for flag in APP_FLAGS:

@@ -38,6 +38,7 @@ APP_FLAGS: dict[str, bool] = {
     "--cpu-shares": True,
     "--oom-score-adj": True,
     "--caps-retain": True,
+    "--no-new-privileges": False,
     "--caps-remove": True,
     "--seccomp": True,
     "--signature": True,
@@ -91,7 +92,7 @@ class AppSettings(NamedTuple):
         ):
             if given & pair:
                 given |= pair
-        kept = (isolator for isolator in image if isolator.name not in given)
+        kept = (one._replace(of_image=True) for one in image if one.name not in given)
         return (*kept, *self.isolators)
 
 
@@ -223,6 +224,7 @@ def _isolators(values: Mapping[str, str]) -> tuple[Isolator, ...]:
             ("--caps-retain", caps_retain_isolator),
             ("--caps-remove", caps_remove_isolator),
             ("--seccomp", seccomp_isolator),
+            ("--no-new-privileges", no_new_privileges_isolator),
         )
         if flag in values
     ]
@@ -230,6 +232,12 @@ def _isolators(values: Mapping[str, str]) -> tuple[Isolator, ...]:
         raise UsageError("--caps-retain and --caps-remove exclude each other")
     check_together(result, "command line")
     return tuple(result)
+
+
+def no_new_privileges_isolator(text: str) -> Isolator:
+    """Read --no-new-privileges: a boolean. Raises UsageError."""
+    value = parse_boolean(text, "--no-new-privileges")
+    return _make(names.NO_NEW_PRIVILEGES, value, "--no-new-privileges")
 
 
 def memory_isolator(text: str) -> Isolator:

@@ -39,7 +39,7 @@ and `podctl COMMAND --help` print what stands here. For exit codes see
 | form | meaning |
 |---|---|
 | `example.com/app:1.0`, `example.com/app,version=1.0,os=linux` | a name with labels: discovered |
-| `https://example.com/app.aci`, `http://...` | a URL; http needs `--insecure-options=http` |
+| `https://example.com/app.aci`, `http://...` | a URL; plain http as it is given, but discovery and redirects to it need `--insecure-options=http` |
 | `./app.aci`, `/path/app.aci`, `file:///path/app.aci` | a file |
 | `sha512-...` | an image ID, at least 2 digits of it, of the store |
 | `docker://registry/name:tag` | a registry, with podctl-fetch-docker installed |
@@ -86,6 +86,10 @@ APP_FLAGS = {
     "--cpu": ("CORES", "CPU limit, e.g. 500m for half a core (resource/cpu)."),
     "--cpu-shares": ("NUMBER", "Weight, 2 to 262144 (os/linux/cpu-shares)."),
     "--oom-score-adj": ("NUMBER", "-1000 to 1000 (os/linux/oom-score-adj)."),
+    "--no-new-privileges": (
+        "BOOL",
+        "Whether execve(2) may grant nothing, set-user-id programs included (true by default).",
+    ),
     "--caps-retain": ("CAP,...", "Keep these capabilities alone; empty for none."),
     "--caps-remove": ("CAP,...", "Drop these capabilities."),
     "--seccomp": (
