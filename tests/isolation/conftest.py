@@ -151,7 +151,8 @@ def set_traps(root: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(0o755)
-    compile_program("push", str(root / "bin" / "push"))
+    for program in ("push", "zombies"):
+        compile_program(program, str(root / "bin" / program))
 
 
 @pytest.fixture(scope="session")
