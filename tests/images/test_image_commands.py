@@ -68,6 +68,7 @@ def test_list_takes_fields_order_and_formats(shop: Shop, app: ImageRecord) -> No
         "last_used_time": listed[0]["last_used_time"],
         "size": app.size,
         "digest": None,
+        "format": "aci",
     }
     assert abs(listed[0]["last_used_time"] - time.time() * 1e9) < 3600e9
 

@@ -17,6 +17,8 @@ from podctl.testing.certs import Authority
 from podctl.testing.httpserver import Server
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from podctl.testing.certs import Identity
     from podctl.testing.httpserver import Handler
 
@@ -47,12 +49,14 @@ class World:
     """The namespaces, and what is in them.
 
     Attributes:
+        hosts: host -> address.
         containers: stands for /etc/containers.
         user_home: the home directory of whoever runs podctl in it.
     """
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, hosts: Mapping[str, str] = HOSTS) -> None:
         self.top = top
+        self.hosts = hosts
         self.authority = Authority()
         self.containers = top / "containers"
         self.containers.mkdir(parents=True)
@@ -60,11 +64,11 @@ class World:
         self.user_home.mkdir()
         system = Path("/etc/ssl/certs/ca-certificates.crt").read_bytes()
         (top / "authorities").write_bytes(system + self.authority.pem)
-        lines = [f"{address} {host}" for host, address in HOSTS.items()]
+        lines = [f"{address} {host}" for host, address in hosts.items()]
         (top / "hosts").write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
         self._holder = subprocess.Popen(
             ["unshare", "--net", "--mount", "--propagation", "slave"]
-            + ["sh", "-euc", _SET_UP, "world", str(top), " ".join(HOSTS.values())],
+            + ["sh", "-euc", _SET_UP, "world", str(top), " ".join(hosts.values())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -100,7 +104,7 @@ class World:
         routes = {"": handler}
         return in_network_of(
             self.pid,
-            lambda: Server(routes, identity=identity, host=HOSTS[host], port=port),
+            lambda: Server(routes, identity=identity, host=self.hosts[host], port=port),
         )
 
     def close(self) -> None:

@@ -26,8 +26,9 @@ _HEADERS = {
     "importtime": "IMPORT TIME",
     "lastused": "LAST USED",
 }
-#: a field that takes reading an image's documents
-_DIGEST = "digest"
+#: fields that rkt has not; the digest takes reading an image's documents
+_FORMAT, _DIGEST = "format", "digest"
+_MORE = {_FORMAT: "FORMAT", _DIGEST: "DIGEST"}
 #: `sha512-` and twelve digits
 _SHORT_ID = 19
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -37,7 +38,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 @click.option(
     "--fields",
     metavar="LIST",
-    help=f"Comma list of columns ({', '.join(_HEADERS)}; with --full also digest).",
+    help=f"Comma list of columns ({', '.join(_HEADERS)}, {_FORMAT}; with --full also {_DIGEST}).",
 )
 @click.option(
     "--sort",
@@ -82,7 +83,7 @@ def command(
     if form in (None, "table"):
         now = time.time()
         rows = [_row(store, record, columns, full, now) for record in records]
-        headers = {**_HEADERS, _DIGEST: "DIGEST"}
+        headers = _HEADERS | _MORE
         table(rows, None if no_legend else [headers[column] for column in columns])
     else:
         emit_json([_json(store, record) for record in records], pretty=form == "json-pretty")
@@ -98,8 +99,8 @@ def total_size(record: ImageRecord) -> int:
 def _columns(fields: str) -> list[str]:
     columns = [field.strip() for field in fields.split(",")]
     for column in columns:
-        if column not in (*_HEADERS, _DIGEST):
-            known = ", ".join((*_HEADERS, _DIGEST))
+        if column not in _HEADERS | _MORE:
+            known = ", ".join(_HEADERS | _MORE)
             raise UsageError(f'--fields: unknown field "{column}"', hint=f"known: {known}")
     return columns
 
@@ -138,6 +139,7 @@ def _row(
             absolute(record.imported_at) if full else ago(record.imported_at, now)
         ),
         "lastused": lambda: when(record.last_used),
+        _FORMAT: lambda: record.format,
         _DIGEST: lambda: _digest(store, record) or "-",
     }
     return [cells[column]() for column in columns]
@@ -152,14 +154,15 @@ def _digest(store: Store, record: ImageRecord) -> str | None:
 
 
 def _json(store: Store, record: ImageRecord) -> dict[str, object]:
-    """rkt's entry, and the digest by which a registry has the image; times in nanoseconds since
-    the epoch."""
+    """rkt's entry, the format, and the digest by which a registry has the image; times in
+    nanoseconds since the epoch."""
     return {
         "id": record.key,
         "name": shown_name(record),
         "import_time": int(record.imported_at * 1_000_000_000),
         "last_used_time": int(record.last_used * 1_000_000_000),
         "size": total_size(record),
+        "format": record.format,
         "digest": _digest(store, record),
     }
 
