@@ -66,7 +66,7 @@ def test_logs_in_kubernetes_format_are_refused_by_name(
         (["--name=b", "--volume=t,kind=tmpfs", "--mount=volume=t,target=/x"], "--mnt-volume"),
         (["--name=b", "--exec=/no/program"], "/no/program"),
         (["--name=b", "--user=nobody-knows"], "nobody-knows"),
-        (["--name=b", "--stdin=stream"], "--stdin"),
+        (["--name=b", "--stdin=tty", "--stdout=stream"], "either a tty or streams"),
         (["--name=b", "--caps-retain=CAP_NONE"], "CAP_NONE"),
     ],
 )

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-import pty
-import select
-import struct
-import subprocess
-import termios
-from fcntl import ioctl
 from typing import TYPE_CHECKING
 
 import pytest
 from kept_pods import NAME
+from typist import Typist
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,27 +59,6 @@ def test_no_terminal_to_pass_on(world: World, pod: str) -> None:
     done = world.podctl("exec", "-it", pod, "true")
     assert done.code == 254
     assert "--tty: standard input is no terminal" in done.err
-
-
-class Typist:
-    """podctl on a terminal, typed at."""
-
-    def __init__(self, world: World, *arguments: str) -> None:
-        self.controller, side = pty.openpty()
-        ioctl(self.controller, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
-        self.seen = ""
-        self.process = subprocess.Popen(
-            world.command(*arguments), stdin=side, stdout=side, stderr=side, start_new_session=True
-        )
-        os.close(side)
-
-    def type(self, text: str) -> None:
-        os.write(self.controller, text.encode())
-
-    def expect(self, text: str) -> None:
-        while text not in self.seen:
-            assert select.select([self.controller], [], [], 30)[0], self.seen
-            self.seen += os.read(self.controller, 4096).decode()
 
 
 def test_a_terminal_of_its_own(world: World, pod: str) -> None:
