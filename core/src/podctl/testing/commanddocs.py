@@ -39,7 +39,7 @@ and `podctl COMMAND --help` print what stands here. For exit codes see
 | form | meaning |
 |---|---|
 | `example.com/app:1.0`, `example.com/app,version=1.0,os=linux` | a name with labels: discovered |
-| `https://example.com/app.aci`, `http://...` | a URL; plain http as it is given, but discovery and redirects to it need `--insecure-options=http` |
+| `https://...`, `http://...` | a URL; finding http otherwise needs `--insecure-options=http` |
 | `./app.aci`, `/path/app.aci`, `file:///path/app.aci` | a file |
 | `sha512-...` | an image ID, at least 2 digits of it, of the store |
 | `docker://registry/name:tag` | a registry, with podctl-fetch-docker installed |
