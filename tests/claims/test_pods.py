@@ -101,8 +101,7 @@ def test_n3_the_default_is_nspawn_with_namespaces_of_its_own(world: World) -> No
     app = descendants(pod.pid)[-1]
     for kind in ("mnt", "pid", "uts", "ipc"):
         assert os.readlink(f"/proc/{app}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}"), kind
-    flavor = next(world.data.glob(f"pods/run/{pod.uuid}/flavor")).read_text().strip()
-    assert flavor == "nspawn"
+    assert world.status(pod.uuid)["stage1"] == "nspawn"
 
 
 def test_m5_the_process_that_was_started_becomes_nspawn(world: World) -> None:

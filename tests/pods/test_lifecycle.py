@@ -68,13 +68,13 @@ class TestListAndStatus:
     def test_status_of_a_running_and_an_exited_pod(self, world: World) -> None:
         uuid, process = world.sleeper()
         status = world.status(uuid)
-        names = ["state", "created", "started", "networks", "pid", "registered", "exited"]
+        names = ["state", "created", "started", "networks", "stage1", "pid", "registered", "exited"]
         assert list(status) == names
         assert (status["pid"], status["exited"]) == (str(process.pid), "false")
         process.kill()
         wait_for(world, uuid)
         status = world.status(uuid)
-        assert list(status) == ["state", "created", "started", "networks", "exited"]
+        assert list(status) == ["state", "created", "started", "networks", "stage1", "exited"]
         assert (status["state"], status["exited"]) == ("exited", "true")
 
     def test_wait_ends_with_the_pod(self, world: World) -> None:

@@ -88,6 +88,17 @@ def _summary(pod: Pod) -> dict[str, object]:
     return summary
 
 
+def _flavor(pod: Pod) -> str | None:
+    """Name of the pod's flavor; None before it has one, or where its record is damaged."""
+    from podctl.errors import PodctlError
+    from podctl.pods.release import flavor_of
+
+    try:
+        return flavor_of(pod.directory)
+    except (OSError, PodctlError):
+        return None
+
+
 def _print(pod: Pod) -> None:
     from podctl.pods.directories import AFTER_RUN
     from podctl.pods.podnames import name_of
@@ -106,6 +117,9 @@ def _print(pod: Pod) -> None:
         out(f"started={absolute(started)}")
     if pod.state in _SHOWS_NETWORKS:
         out("networks=")
+    flavor = _flavor(pod)
+    if flavor is not None:
+        out(f"stage1={flavor}")
     users = private_users(pod)
     if users is not None:
         out(f"private-users={users}")
