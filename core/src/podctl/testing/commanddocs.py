@@ -87,7 +87,7 @@ APP_FLAGS = {
     "--cpu-shares": ("NUMBER", "Weight, 2 to 262144 (os/linux/cpu-shares)."),
     "--oom-score-adj": ("NUMBER", "-1000 to 1000 (os/linux/oom-score-adj)."),
     "--no-new-privileges": (
-        "BOOL",
+        "",
         "Whether execve(2) may grant nothing, set-user-id programs included (true by default).",
     ),
     "--caps-retain": ("CAP,...", "Keep these capabilities alone; empty for none."),
