@@ -30,13 +30,22 @@ _TRIES = 3
 
 
 def sweep(
-    world: World, template: Path | None, arguments: list[str], after: Callable[[], object]
+    world: World,
+    template: Path | None,
+    arguments: list[str],
+    after: Callable[[], object],
+    *,
+    may_miss: float = 0,
 ) -> int:
     """Kill `arguments` at each of its points, check the aftermath; return how many there were.
 
     Points that leave the same behind as one before need no second look. How many writes it takes
     to unpack a file depends on what is in a pipe by then, so that very few points may not be met
     again.
+
+    Args:
+        may_miss: share of the points that may not be met again, beside a few: where processes are
+            made side by side, their numbers are those of others at times.
     """
     world.reset(template)
     whole = run_traced(world.podctl(*arguments))
@@ -60,7 +69,7 @@ def sweep(
             except AssertionError as error:
                 raise AssertionError(f"killed at {point}: {error}") from error
         assert Path("/proc/self/mountinfo").read_text() == mounts, f"killed at {point}"
-    assert len(missed) <= 3, missed
+    assert len(missed) <= 3 + may_miss * len(whole.points), missed
     assert len(seen) > 3
     return len(whole.points)
 
