@@ -14,6 +14,7 @@ from podctl.errors import PodStateError
 from podctl.model.plan import Bind
 from podctl.sys import constants as c
 from podctl.sys import procs
+from podctl.sys.locks import held
 from podctl.sys.mounts import mount
 from podctl.sys.namespaces import unshare
 from podctl.testing.pods import Process, host_mounts, wait_until
@@ -91,6 +92,14 @@ def test_x16_control_a_shared_copy_tells_the_host(shared: Path) -> None:
     assert any("below" in line for line in after)
 
 
+def ended(directory: Path) -> None:
+    """Wait for the end of a pod: its first process holds the lock a little longer than nspawn."""
+    wait_until(
+        lambda: not held(str(directory / "lock")) and not procs.pod_alive(str(directory)),
+        "the end of all its processes",
+    )
+
+
 def in_own_processes(function: object) -> Process:
     """Call a function as the first process of a process namespace, with a /proc that shows it."""
 
@@ -129,7 +138,7 @@ def test_x20_no_command_reaches_a_stranger_with_a_pod_s_number(world: World) -> 
             assert recorded is not None
             os.kill(pod.pid, signal.SIGKILL)
             pod.process.wait()
-            wait_until(lambda d=directory: not procs.pod_alive(str(d)), "the end of the pod")
+            ended(directory)
             stranger(recorded.pid)
             for words in (["stop"], ["stop", "--force"], ["kill"], ["enter"], ["exec"], ["wait"]):
                 more = ["/bin/true"] if words[0] in ("enter", "exec") else []
@@ -191,6 +200,6 @@ def test_x30_nothing_is_left_of_what_will_not_end(world: World, end: str) -> Non
         os.kill(leader, signal.SIGKILL)
     code = pod.process.wait(60)
     assert code == 3 if end == "exit" else code != 0
-    wait_until(lambda: not procs.pod_alive(str(directory)), "the end of all its processes")
+    ended(directory)
     world.must("rm", pod.uuid)
     assert world.left() == []
