@@ -30,11 +30,15 @@ _INIT = """#!/bin/sh
 for module in {modules}; do /bin/busybox insmod /$module.ko; done
 root=/mnt
 /bin/busybox mount -t virtiofs -o ro host $root || /bin/busybox poweroff -f
+/bin/busybox mkdir /kept
+/bin/busybox mount --bind $root{checkout} /kept
 for tree in proc sys dev; do /bin/busybox mount --move /$tree $root/$tree; done
 /bin/busybox mount -t tmpfs -o mode=1777 tmpfs $root/tmp
 /bin/busybox mount -t tmpfs tmpfs $root/var/tmp
 /bin/busybox mount -t tmpfs tmpfs $root/run
 /bin/busybox mount -t tmpfs tmpfs $root/var/lib
+# The checkout may lie in one of these.
+/bin/busybox mkdir -p $root{checkout} && /bin/busybox mount --bind /kept $root{checkout}
 /bin/busybox mount -t tmpfs -o mode=1777 shm $root/dev/shm 2>/dev/null
 /bin/busybox mount -t cgroup2 -o nsdelegate cgroup2 $root/sys/fs/cgroup
 cd $root
@@ -109,7 +113,9 @@ class Guest:
         for path in self._modules():
             names.append(path.stem)
             (tree / path.name).write_bytes(path.read_bytes())
-        (tree / "init").write_text(_INIT.format(modules=" ".join(names), command=command))
+        modules, checkout = " ".join(names), Path(__file__).parents[2]
+        text = _INIT.format(modules=modules, command=command, checkout=checkout)
+        (tree / "init").write_text(text)
         (tree / "init").chmod(0o755)
         with open(self._directory / "initramfs", "wb") as file:
             subprocess.run(
