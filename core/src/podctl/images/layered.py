@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from podctl.errors import FetchFailed, ManifestInvalid, StoreCorrupt, TrustRefused
+from podctl.errors import FetchFailed, ImageGone, ManifestInvalid, StoreCorrupt, TrustRefused
 from podctl.images.admit import SCHEMES, judge, signature_check
 from podctl.images.converted import remember_image
 from podctl.images.finding import delivered, remote_url
@@ -39,6 +39,7 @@ def fetch_registry(
 
     Raises:
         FetchFailed: nothing was found or a transfer failed (what arrived is kept to resume).
+        ImageGone: it was unchanged, but is removed.
         TrustRefused, DigestMismatch, ArchiveInvalid, ManifestInvalid: what came may not be used.
     """
     from podctl.images.fetch import use_image
@@ -51,7 +52,8 @@ def fetch_registry(
     if resolution.not_modified:
         record = delivered(session.store, url)
         if record is None:
-            raise FetchFailed(f"{reference.path_or_url}: was removed while it was fetched")
+            # Between the question and the answer; the caller asks again.
+            raise ImageGone(f"{reference.path_or_url} was removed while it was fetched")
         session.say(f"image {reference.path_or_url} is unchanged, not fetching")
         use_image(session, record)
         return record
