@@ -16,6 +16,7 @@ from podctl.sys.calls import close_range, join_new_session_keyring, no_new_privi
 from podctl.sys.files import flush_streams
 from podctl.sys.imports import forbid_imports
 from podctl.sys.mounts import mount, pivot_root, umount2
+from podctl.sys.procs import FIRST_SOCKET, passed_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from podctl.model.plan import Identity
     from podctl.pods.program import Program
     from podctl.sys.confine import Held
-
-#: SD_LISTEN_FDS_START
-_FIRST_SOCKET = 3
 
 
 class Inherited(NamedTuple):
@@ -109,23 +107,15 @@ def _keep_descriptors(inherited: Inherited, environment: dict[str, str]) -> None
     if not inherited.announced:
         os.set_inheritable(lock_fd, True)
         return
-    sockets = _passed_sockets()
-    for fd in range(_FIRST_SOCKET, _FIRST_SOCKET + sockets):
+    sockets = passed_sockets()
+    for fd in range(FIRST_SOCKET, FIRST_SOCKET + sockets):
         os.set_inheritable(fd, True)
     # Nothing that stands at this number is needed from here on.
-    if lock_fd != _FIRST_SOCKET + sockets:
-        os.dup2(lock_fd, _FIRST_SOCKET + sockets)
-    os.set_inheritable(_FIRST_SOCKET + sockets, True)
+    if lock_fd != FIRST_SOCKET + sockets:
+        os.dup2(lock_fd, FIRST_SOCKET + sockets)
+    os.set_inheritable(FIRST_SOCKET + sockets, True)
     environment["LISTEN_FDS"] = str(sockets + 1)
     environment["LISTEN_PID"] = str(os.getpid())
-
-
-def _passed_sockets() -> int:
-    """How many sockets a supervisor passed to us: descriptors 3 and up (sd_listen_fds(3))."""
-    count = os.environ.get("LISTEN_FDS", "")
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal():
-        return 0
-    return int(count)
 
 
 def _reset_signals() -> None:

@@ -69,7 +69,6 @@ def hand_over(
     document["read_only_paths"] = list(app.confinement.read_only_paths)
     document["root"] = os.path.join("/", os.path.relpath(app.root, _path_of(root_fd)))
     document["trees"] = list(app.trees)
-    document["read_only"] = app.read_only_root
     document["sockets"] = app.takes_sockets
     if app.connections is not None:
         document["streams"] = tuple(app.connections.streams)

@@ -38,8 +38,6 @@ _SIGKILL, _SIGSTOP = 9, 19
 #: SD_LISTEN_FDS_START
 _FIRST_SOCKET = 3
 _STREAMS = ("stdin", "stdout", "stderr")
-
-
 #: exit codes of a program that is missing, or none
 _NOT_FOUND, _NOT_EXECUTABLE, _OURS = 127, 126, 254
 _ENOENT, _EINVAL = 2, 22

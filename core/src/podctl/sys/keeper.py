@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 if __name__ == "__main__":
     # Started by its path, isolated: the package lies three levels up.
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    sys.path.insert(0, os.path.abspath(__file__).rsplit("/", 3)[0])
 
 from podctl.sys.logfiles import Drain  # noqa: E402
 from podctl.sys.resident import stay_alive  # noqa: E402

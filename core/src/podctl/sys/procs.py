@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+#: SD_LISTEN_FDS_START
+FIRST_SOCKET = 3
 #: name of the record in a pod's directory
 RECORD = "instance"
 _MAX_RECORD = 4096
@@ -241,3 +243,12 @@ def send(pidfd: int, signal: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def passed_sockets() -> int:
+    """How many sockets a supervisor passed to this process, from descriptor FIRST_SOCKET on
+    (sd_listen_fds(3)); none where they are another process's."""
+    count = os.environ.get("LISTEN_FDS", "")
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal():
+        return 0
+    return int(count)

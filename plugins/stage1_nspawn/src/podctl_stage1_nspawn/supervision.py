@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from podctl.errors import Refused
 from podctl.model.plan import Bind
+from podctl.sys.procs import passed_sockets
 
 if TYPE_CHECKING:
     from podctl.model.manifest import App
@@ -21,7 +22,7 @@ MOST_SOCKETS = 4
 
 def refuse(pod: PreparedPod) -> None:
     """Raise Refused where supervisor and pod do not fit together."""
-    count = sockets()
+    count = passed_sockets()
     if count > MOST_SOCKETS:
         raise Refused(
             f"{count} sockets were passed to the pod, and {MOST_SOCKETS} are the most it can take",
@@ -50,14 +51,6 @@ def refuse(pod: PreparedPod) -> None:
 def notify_socket() -> str:
     """The supervisor's socket; empty where it does not listen."""
     return os.environ.get("NOTIFY_SOCKET", "")
-
-
-def sockets() -> int:
-    """How many sockets were passed to this process."""
-    count = os.environ.get("LISTEN_FDS", "")
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal():
-        return 0
-    return int(count)
 
 
 def reports(pod: PreparedPod) -> bool:
@@ -89,6 +82,6 @@ def environment(pod: PreparedPod, app: PreparedApp) -> dict[str, str]:
     """Variables of an app; the launcher adds those that have a number of its own in them."""
     found = {"NOTIFY_SOCKET": NOTIFY} if speaks(app) else {}
     names = os.environ.get("LISTEN_FDNAMES")
-    if names and sockets() and takes_sockets(pod, app):
+    if names and passed_sockets() and takes_sockets(pod, app):
         found["LISTEN_FDNAMES"] = names
     return found
