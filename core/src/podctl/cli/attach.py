@@ -25,7 +25,7 @@ def command(options: Globals, app: str | None, mode: str, pod: str) -> None:
     """Relay until the app has ended, or we detach."""
     options.require_root()
     from podctl.cli.output import emit_json, say
-    from podctl.pods.attached import Attachment
+    from podctl.pods.attach import Attachment
     from podctl.pods.directories import PodDirectories
     from podctl.pods.find import find
 

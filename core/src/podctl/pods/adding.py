@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from podctl.errors import PodStateError, Refused
 from podctl.pods.appfiles import AppFiles
 from podctl.pods.appstate import MARKS
-from podctl.pods.attaching import attach
 from podctl.pods.compose import compose_added
 from podctl.pods.confining import confine
 from podctl.pods.flavors import refuse_manifest
 from podctl.pods.grouping import make_added_groups
+from podctl.pods.insertion import attach
 from podctl.pods.mutable import changing
 from podctl.pods.prepare import check_sources
 from podctl.pods.prepared import assemble

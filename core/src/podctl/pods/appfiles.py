@@ -105,7 +105,7 @@ class AppFiles:
         off by, `sweep` finds the rest: `appsinfo/APP` goes last."""
         end_added(self._directory, app, remove=True)
         if self._held.running:
-            from podctl.pods.attaching import detach
+            from podctl.pods.insertion import detach
 
             detach(self._pod_root(), app)
         end_holder(self._directory, app)

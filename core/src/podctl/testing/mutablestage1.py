@@ -16,7 +16,7 @@ import pytest
 
 from podctl.errors import PodStateError
 from podctl.model.plan import AppLaunch, PodRoot
-from podctl.pods.attaching import app_place, attach, detach
+from podctl.pods.insertion import app_place, attach, detach
 from podctl.sys import procs
 from podctl.testing.pods import PodFactory, confined, start, wait_until
 
