@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import subprocess
+import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -267,3 +269,21 @@ def test_a_host_that_cannot_says_so(
     assert "5.19" in lines[0]
     with pytest.raises(HostLacks, match=r"5\.19"):
         userns.users_of(one._replace(options={"private-users": "true"}), NSPAWN, lines.append)
+
+
+_LOOK = "from podctl.pods.userns import kernel_problem; print(kernel_problem())"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("command", "expected"), [("chroot", "chroot"), ("env --chdir", "None")])
+def test_a_chroot_has_no_users_of_its_own(tmp_path: Path, command: str, expected: str) -> None:
+    """The kernel makes no user namespace in one. The control is the same tree without it."""
+    script = f'mount --rbind / "$1" && exec {command} "$1" "$2" -I -c "$3"'
+    arguments = [str(tmp_path), sys.executable, _LOOK]
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "slave", "sh", "-c", script, "sh", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert expected in done.stdout

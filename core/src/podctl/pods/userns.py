@@ -91,7 +91,22 @@ def kernel_problem() -> str | None:
         return "the kernel has no user namespaces"
     if _kernel() < _KERNEL:
         return "the kernel cannot lay overlays over mapped layers (Linux 5.19 can)"
-    return None
+    return _namespace_problem()
+
+
+def _namespace_problem() -> str | None:
+    """In a chroot the kernel makes none (EPERM, user_namespaces(7)). That is tried only where our
+    root is not that of process 1, for it takes a process."""
+    with suppress(OSError):
+        if os.path.samestat(os.stat("/proc/1/root"), os.stat("/")):
+            return None
+    from podctl.sys.idmap import MappedUsers
+
+    try:
+        with MappedUsers(FIRST * SIZE, SIZE):
+            return None
+    except OSError as error:
+        return f"no user namespace can be made here, as in a chroot ({error.strerror})"
 
 
 def mapping_problem(directory: str, *, trust: bool = True) -> str | None:
